@@ -1,0 +1,3 @@
+"""Keystead: API keys for your customers, without writing the plumbing."""
+
+__version__ = "0.1.0"

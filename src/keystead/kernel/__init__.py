@@ -1,0 +1,1 @@
+"""Words everyone shares: ids, clock, errors, paging, secrets and changes. Standard library only."""

@@ -1,0 +1,80 @@
+"""One fact: what changed, who did it, from where.
+
+A domain records a ``Change`` for every mutation; the unit of work stores it in the mutation's own transaction (P6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """The catalogue of what can happen: audit actions and webhook types alike."""
+
+    WORKSPACE_CREATED = "workspace.created"
+    WORKSPACE_UPDATED = "workspace.updated"
+    WORKSPACE_DELETED = "workspace.deleted"
+    OWNER_CREATED = "owner.created"
+    OWNER_UPDATED = "owner.updated"
+    OWNER_SUSPENDED = "owner.suspended"
+    OWNER_RESUMED = "owner.resumed"
+    OWNER_DELETED = "owner.deleted"
+    KEY_CREATED = "key.created"
+    KEY_UPDATED = "key.updated"
+    KEY_ROTATION_STARTED = "key.rotation_started"
+    KEY_ROTATION_FINISHED = "key.rotation_finished"
+    KEY_ROTATION_CANCELLED = "key.rotation_cancelled"
+    KEY_SUSPENDED = "key.suspended"
+    KEY_RESUMED = "key.resumed"
+    KEY_REVOKED = "key.revoked"
+
+
+class ActorType(StrEnum):
+    """What kind of someone did it."""
+
+    KEY = "key"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did it: a management or operator key by its id, or the system itself (``id`` says which part)."""
+
+    type: ActorType
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who calls and from where, as far as it is known; the address is the peer's, the rest is what it says of itself."""
+
+    actor: Actor
+    client_ip: str = ""
+    user_agent: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A fact to be recorded.
+
+    ``target`` is the id of what changed; ``changes`` maps a field
+    to its value before and after, never a secret. ``touches`` names what any process may have cached of it: key ids,
+    workspace ids, ``owner_subject`` and secret prefixes.
+    """
+
+    workspace_id: str
+    action: Action
+    target: str
+    touches: tuple[str, ...]
+    environment: str = ""
+    owner_id: str = ""
+    changes: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+    reason: str = ""
+
+
+def owner_subject(workspace_id: str, owner_id: str) -> str:
+    """Name an owner among the things that a change touches; owner ids are unique only within a workspace."""
+    return f"{workspace_id}/{owner_id}"

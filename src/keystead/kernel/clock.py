@@ -1,0 +1,30 @@
+"""Where time comes from, so that tests can hold it still."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall time for what people see and expiry; monotonic time for durations."""
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Return milliseconds on a clock that never goes back; its zero means nothing."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self) -> int:
+        """Return milliseconds on a clock that never goes back."""
+        return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,83 @@
+"""What every error of Keystead carries: a stable code, two texts and, where they help, details.
+
+The public text says what to change and goes to the caller; the internal one goes to the log alone. How a code maps to
+gRPC and HTTP is one table in ``transport/errors.py``, so an error raised here knows nothing of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request that cannot be taken as it is.
+
+    ``field`` is the path in the proto's own spelling (``key.allowed_ips[2]``); ``description`` says what to change.
+    """
+
+    field: str
+    description: str
+
+
+class KeysteadError(Exception):
+    """The base of everything Keystead refuses. ``code`` is stable, ``snake_case``, and has a page in the docs."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(
+        self,
+        *,
+        public: str,
+        internal: str = "",
+        violations: Sequence[FieldViolation] = (),
+        metadata: Mapping[str, str] | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        """Keep both texts; neither may hold a secret. ``retry_after_ms`` is a hint for calls worth repeating."""
+        super().__init__(public)
+        self.public = public
+        self.internal = internal
+        self.violations = tuple(violations)
+        self.metadata = dict(metadata or {})
+        self.retry_after_ms = retry_after_ms
+
+
+class InvalidRequestError(KeysteadError):
+    """Raised when a request breaks a bound or a form; every broken field is named."""
+
+    code = "invalid_request"
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        """Name every field in ``violations``; there must be at least one."""
+        text = "; ".join(f"{item.field}: {item.description}" for item in violations[:10])
+        super().__init__(public=text, violations=violations)
+
+
+class NotAvailableYetError(KeysteadError):
+    """Raised when a request uses a field that a later version will understand: never silently ignored."""
+
+    code = "not_available_yet"
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        """Name the fields in their proto spelling."""
+        violations = [FieldViolation(name, "is not available yet; leave it out") for name in fields]
+        text = f"Not available yet: {', '.join(fields)}. Leave it out."
+        super().__init__(public=text, violations=violations)
+
+
+class UnavailableError(KeysteadError):
+    """Raised when something needed is out of reach or too busy; the call may be repeated after ``retry_after_ms``."""
+
+    code = "unavailable"
+
+    def __init__(self, public: str, *, internal: str = "", retry_after_ms: int = 1_000) -> None:
+        """Say what is out of reach, in words that give nothing of the inside away."""
+        super().__init__(public=public, internal=internal, retry_after_ms=retry_after_ms)
+
+
+def invalid(field: str, description: str) -> InvalidRequestError:
+    """Make the error for one broken field."""
+    return InvalidRequestError([FieldViolation(field, description)])

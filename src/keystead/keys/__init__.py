@@ -1,0 +1,1 @@
+"""Keys and their secrets: how they are made, changed, rotated and revoked."""

@@ -1,0 +1,108 @@
+"""What can be refused about keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keystead.kernel.errors import KeysteadError
+
+
+class KeyRevokedError(KeysteadError):
+    """Raised when a change is asked of a key that was already revoked: revocation is final."""
+
+    code = "key_revoked"
+
+    def __init__(self, key_id: str) -> None:
+        """Say which key."""
+        super().__init__(public=f"Key {key_id} is revoked; create a new key instead.")
+
+
+class KeyExpiredError(KeysteadError):
+    """Raised when a rotation is asked of a key that has expired: rotation never lengthens a life (P7)."""
+
+    code = "key_expired"
+
+    def __init__(self, key_id: str) -> None:
+        """Say which key."""
+        super().__init__(public=f"Key {key_id} has expired; move its expires_at or create a new key.")
+
+
+class NoRotationError(KeysteadError):
+    """Raised when a rotation is finished or cancelled and none is under way."""
+
+    code = "no_rotation"
+
+    def __init__(self, key_id: str) -> None:
+        """Say which key."""
+        super().__init__(public=f"Key {key_id} has no rotation under way: none of its secrets is retiring.")
+
+
+class TooManySecretsError(KeysteadError):
+    """Raised when a key is rotated again and again within one overlap."""
+
+    code = "too_many_secrets"
+
+    def __init__(self, key_id: str, limit: int) -> None:
+        """Say which key, and how many secrets may work at once."""
+        super().__init__(public=f"Key {key_id} has {limit} working secrets; finish its rotation before the next.")
+
+
+class CountMismatchError(KeysteadError):
+    """Raised when another number of keys matches than was expected: nothing is revoked."""
+
+    code = "count_mismatch"
+
+    def __init__(self, expected: int, found: int) -> None:
+        """Say both numbers."""
+        super().__init__(
+            public=f"{found} keys match, {expected} were expected; nothing was revoked.",
+            metadata={"expected": str(expected), "found": str(found)},
+        )
+
+
+class TooManyKeysError(KeysteadError):
+    """Raised when one call would revoke more keys than it may."""
+
+    code = "too_many_keys"
+
+    def __init__(self, limit: int) -> None:
+        """Say how many one call may revoke."""
+        super().__init__(public=f"More than {limit} keys match; narrow the filters and revoke in several calls.")
+
+
+class PermissionDeniedError(KeysteadError):
+    """Raised when a caller lacks a right; decided before existence, so it tells nothing of what there is."""
+
+    code = "permission_denied"
+
+    def __init__(self, public: str, *, missing_scopes: Sequence[str] = ()) -> None:
+        """Say which right is missing."""
+        metadata = {"missing_scopes": " ".join(missing_scopes)} if missing_scopes else {}
+        super().__init__(public=public, metadata=metadata)
+
+
+class UnauthenticatedError(KeysteadError):
+    """Raised when a call carries no credential that authenticates it; every reason answers alike."""
+
+    code = "unauthenticated"
+
+    def __init__(self, internal: str) -> None:
+        """Keep the reason for the counters; the caller is told only what is asked for."""
+        super().__init__(
+            public="Send a valid management key: `authorization: Bearer keystead_…`.",
+            internal=internal,
+        )
+
+
+class OverloadedError(KeysteadError):
+    """Raised when a bcrypt lane is full: the call may be repeated after the delay."""
+
+    code = "overloaded"
+
+    def __init__(self, lane: str, retry_after_ms: int) -> None:
+        """Say which lane, and when to come back."""
+        super().__init__(
+            public="Too many keys are being checked for the first time; try again shortly.",
+            internal=f"bcrypt lane {lane} is full",
+            retry_after_ms=retry_after_ms,
+        )

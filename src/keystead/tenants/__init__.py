@@ -1,0 +1,1 @@
+"""Workspaces and owners: who is a wall to whom (P8)."""

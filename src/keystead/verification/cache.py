@@ -1,0 +1,138 @@
+"""What this process knows of secrets it has seen: bounded, and keyed by a digest that only this process can compute.
+
+An entry stands for one proven secret and holds everything a verdict needs, so a warm verification is one dictionary
+look-up. Eviction samples five entries and drops the one that was used longest ago.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import lru_cache
+
+from keystead.kernel.change import owner_subject
+from keystead.keys.addresses import Network, parse_range
+from keystead.keys.model import KeyKind, KeyState
+from keystead.scopes.model import Grants
+from keystead.tenants.model import Environment
+from keystead.verification.freshness import Touches
+from keystead.verification.model import KeySnapshot, SecretSnapshot
+
+NEVER_MS = 1 << 62
+_SAMPLE = 5
+
+
+class Entry:
+    """One secret of one key. ``epoch`` is the last in which it was known to be good; times are milliseconds."""
+
+    __slots__ = (
+        "brand",
+        "dirty",
+        "ends_at_ms",
+        "environment",
+        "epoch",
+        "expires_at_ms",
+        "grants",
+        "key_id",
+        "kind",
+        "last_used_at_ms",
+        "metadata",
+        "name",
+        "networks",
+        "owner_id",
+        "owner_suspended",
+        "retires_at_ms",
+        "secret_id",
+        "state",
+        "usable",
+        "workspace_id",
+    )
+
+    def __init__(self, key: KeySnapshot, secret: SecretSnapshot, epoch: int) -> None:
+        """Take from a snapshot whose read began in ``epoch``."""
+        self.key_id = key.key_id
+        self.secret_id = secret.id
+        self.workspace_id = _shared(key.workspace_id)
+        self.brand = _shared(key.workspace_brand)
+        self.environment = key.environment
+        self.kind = key.kind
+        self.owner_id = key.owner_id
+        self.owner_suspended = key.owner_suspended
+        self.name = key.name
+        self.state = key.state
+        self.grants = compiled_grants(key.scopes)
+        self.metadata = tuple([(_shared(name), value) for name, value in key.metadata.items()])
+        self.networks = compiled_networks(key.allowed_ips)
+        self.expires_at_ms = key.expires_at_ms
+        self.retires_at_ms = secret.retires_at_ms
+        self.ends_at_ms = min(
+            NEVER_MS if self.expires_at_ms is None else self.expires_at_ms,
+            NEVER_MS if self.retires_at_ms is None else self.retires_at_ms,
+        )
+        self.usable = key.state is KeyState.ACTIVE and not key.owner_suspended
+        self.epoch = epoch
+        self.last_used_at_ms = 0
+        self.dirty = False
+
+    @property
+    def own(self) -> bool:
+        """Whether the key calls Keystead itself, and so is nobody else's to verify."""
+        return self.kind is KeyKind.MANAGEMENT or self.kind is KeyKind.OPERATOR
+
+    def good(self, touches: Touches) -> bool:
+        """Say whether nothing the entry depends on was touched since it was read, and note it when so."""
+        subjects = (self.key_id, owner_subject(self.workspace_id, self.owner_id), self.workspace_id)
+        if not touches.untouched(self.epoch, *subjects):
+            return False
+        self.epoch = touches.epoch
+        return True
+
+
+class EntryCache:
+    """Entries by digest, at most ``capacity``."""
+
+    def __init__(self, capacity: int, *, chooser: random.Random | None = None) -> None:
+        """Keep at most ``capacity`` entries; ``chooser`` draws the eviction samples (nothing secret)."""
+        self._capacity = capacity
+        self._chooser = chooser or random.Random()  # noqa: S311 -- eviction, not secrecy
+        self._digests: list[bytes] = []
+        self.entries: dict[bytes, Entry] = {}
+
+    def put(self, digest: bytes, entry: Entry) -> None:
+        """Keep ``entry``, in the place of an older one when the cache is full."""
+        entries = self.entries
+        if digest in entries:
+            entries[digest] = entry
+            return
+        if len(entries) < self._capacity:
+            self._digests.append(digest)
+        else:
+            self._digests[self._evict()] = digest
+        entries[digest] = entry
+
+    def _evict(self) -> int:
+        places = [self._chooser.randrange(len(self._digests)) for _ in range(_SAMPLE)]
+        place = min(places, key=lambda index: self.entries[self._digests[index]].last_used_at_ms)
+        del self.entries[self._digests[place]]
+        return place
+
+
+@lru_cache(maxsize=65_536)
+def compiled_grants(scopes: tuple[str, ...]) -> Grants:
+    """Compile scopes once for all keys that were granted the same."""
+    return Grants(scopes)
+
+
+@lru_cache(maxsize=16_384)
+def compiled_networks(ranges: tuple[str, ...]) -> tuple[Network, ...]:
+    """Read address ranges once for all keys that were given the same; they were checked when they were stored."""
+    return tuple([network for text in ranges if (network := parse_range(text)) is not None])
+
+
+@lru_cache(maxsize=65_536)
+def _shared(text: str) -> str:
+    return text
+
+
+def environment_named(text: str) -> Environment:
+    """Return the environment that a secret names."""
+    return Environment.LIVE if text == "live" else Environment.TEST

@@ -1,0 +1,172 @@
+"""The verdict: state, place, scope, in that order, over an entry that is already found.
+
+The warm path is plain synchronous Python over memory and written for batches; only a cold secret awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from keystead.kernel.clock import Clock
+from keystead.kernel.ids import SequentialIds
+from keystead.keys import addresses
+from keystead.keys.model import KeyState, SecretStatus
+from keystead.keys.principal import Principal
+from keystead.scopes import expression
+from keystead.tenants.model import Environment
+from keystead.verification.cache import Entry, environment_named
+from keystead.verification.last_use import LastUses
+from keystead.verification.model import Code
+from keystead.verification.resolver import SecretResolver
+
+HTTP_STATUS = {
+    Code.VALID: 200,
+    Code.MALFORMED: 401,
+    Code.NOT_FOUND: 401,
+    Code.REVOKED: 401,
+    Code.SUSPENDED: 401,
+    Code.EXPIRED: 401,
+    Code.WRONG_ENVIRONMENT: 401,
+    Code.IP_NOT_ALLOWED: 403,
+    Code.INSUFFICIENT_SCOPE: 403,
+    Code.FORBIDDEN: 403,
+    Code.RATE_LIMITED: 429,
+    Code.QUOTA_EXCEEDED: 429,
+}
+
+
+class VerifyRequest:
+    """What is asked: a secret, and what it must be good for. ``environment`` is the one the call belongs to, never ``ALL``."""
+
+    __slots__ = ("client_ip", "environment", "key", "scope_expression")
+
+    def __init__(self, key: str, environment: Environment, scope_expression: str = "", client_ip: str = "") -> None:
+        """Ask about ``key``."""
+        self.key = key
+        self.environment = environment
+        self.scope_expression = scope_expression
+        self.client_ip = client_ip
+
+
+class Verdict:
+    """The answer. ``entry`` is None when the caller may not be told which key it was."""
+
+    __slots__ = ("code", "degraded", "entry", "missing_scopes", "now_ms", "verification_id")
+
+    def __init__(
+        self,
+        code: Code,
+        verification_id: str,
+        now_ms: int,
+        entry: Entry | None = None,
+        missing_scopes: tuple[str, ...] = (),
+    ) -> None:
+        """Answer ``code`` at ``now_ms``."""
+        self.code = code
+        self.verification_id = verification_id
+        self.now_ms = now_ms
+        self.entry = entry
+        self.missing_scopes = missing_scopes
+        self.degraded = False
+
+    @property
+    def valid(self) -> bool:
+        """Whether to go ahead."""
+        return self.code is Code.VALID
+
+    @property
+    def secret_status(self) -> SecretStatus | None:
+        """Where the presented secret is in its life."""
+        if self.entry is None:
+            return None
+        retires_at_ms = self.entry.retires_at_ms
+        if retires_at_ms is None:
+            return SecretStatus.CURRENT
+        return SecretStatus.RETIRING if self.now_ms < retires_at_ms else SecretStatus.RETIRED
+
+
+class VerificationService:
+    """Verifies secrets for management keys of the workspace that minted them."""
+
+    def __init__(self, resolver: SecretResolver, uses: LastUses, clock: Clock) -> None:
+        """Find entries with ``resolver`` and note in ``uses`` which secrets were good."""
+        self._resolver = resolver
+        self._uses = uses
+        self._clock = clock
+        self._ids = SequentialIds("ver")
+
+    async def verify(self, caller: Principal, request: VerifyRequest) -> Verdict:
+        """Give one verdict; raise ``StaleError``, ``OverloadedError`` or ``UnavailableError`` when none can be given."""
+        verdict = self.warm(caller, request)
+        return verdict if verdict is not None else await self._cold(caller, request)
+
+    async def verify_batch(self, caller: Principal, requests: Sequence[VerifyRequest]) -> list[Verdict]:
+        """Give the verdicts in order; cold secrets are found side by side."""
+        verdicts = [self.warm(caller, request) for request in requests]
+        cold = [index for index, verdict in enumerate(verdicts) if verdict is None]
+        found = await asyncio.gather(*[self._cold(caller, requests[index]) for index in cold])
+        late = dict(zip(cold, found, strict=True))
+        return [late[index] if verdict is None else verdict for index, verdict in enumerate(verdicts)]
+
+    def warm(self, caller: Principal, request: VerifyRequest) -> Verdict | None:
+        """Give the verdict for a secret this process has proven before, without awaiting; None when it has not."""
+        resolver = self._resolver
+        entry = resolver.warm(resolver.digest(request.key))
+        if entry is None:
+            return None
+        return self._decide(caller, request, entry)
+
+    async def _cold(self, caller: Principal, request: VerifyRequest) -> Verdict:
+        resolver = self._resolver
+        parsed = resolver.parse(request.key)
+        if isinstance(parsed, Code):
+            return self._bare(parsed)
+        text, master_id = parsed
+        if text.brand != caller.brand:
+            return self._bare(Code.NOT_FOUND)
+        if caller.environment is not Environment.ALL and environment_named(text.environment) is not caller.environment:
+            return self._bare(Code.WRONG_ENVIRONMENT)
+        found = await resolver.cold(resolver.digest(request.key), text, master_id)
+        return self._bare(found) if isinstance(found, Code) else self._decide(caller, request, found)
+
+    def _decide(self, caller: Principal, request: VerifyRequest, entry: Entry) -> Verdict:
+        """Walk the line from state to scope over ``entry``."""
+        if entry.workspace_id != caller.workspace_id or entry.own:
+            return self._bare(Code.NOT_FOUND)
+        if caller.environment is not Environment.ALL and entry.environment is not caller.environment:
+            return self._bare(Code.WRONG_ENVIRONMENT)
+        now_ms = self._clock.now_ms()
+        code = Code.VALID
+        missing: tuple[str, ...] = ()
+        if not entry.usable or now_ms >= entry.ends_at_ms:
+            code = _state_code(entry, now_ms)
+        elif entry.environment is not request.environment:
+            code = Code.WRONG_ENVIRONMENT
+        elif entry.networks and not addresses.contains(entry.networks, request.client_ip):
+            code = Code.IP_NOT_ALLOWED
+        elif missing := expression.missing(request.scope_expression, entry.grants):
+            code = Code.INSUFFICIENT_SCOPE
+        if code is Code.VALID:
+            self._uses.note(entry, now_ms)
+        return self._told(Verdict(code, self._ids.next(now_ms), now_ms, entry, missing))
+
+    def _bare(self, code: Code) -> Verdict:
+        now_ms = self._clock.now_ms()
+        return self._told(Verdict(code, self._ids.next(now_ms), now_ms))
+
+    def _told(self, verdict: Verdict) -> Verdict:
+        if self._resolver.serves_stale:
+            verdict.degraded = self._resolver.degraded
+        return verdict
+
+
+def _state_code(entry: Entry, now_ms: int) -> Code:
+    """Say why an unusable entry is refused, in the order of DESIGN §4."""
+    if entry.state is KeyState.REVOKED:
+        return Code.REVOKED
+    if entry.state is KeyState.SUSPENDED:
+        return Code.SUSPENDED
+    if now_ms >= entry.ends_at_ms:
+        return Code.EXPIRED
+    return Code.SUSPENDED
