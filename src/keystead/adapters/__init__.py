@@ -1,0 +1,1 @@
+"""Concrete technology behind the domains' ports, one folder each."""

@@ -1,0 +1,1 @@
+"""bcrypt in bounded lanes off the event loop."""

@@ -1,0 +1,1 @@
+"""Master keys and what is derived from them."""

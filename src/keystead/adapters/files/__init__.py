@@ -1,0 +1,1 @@
+"""What lives in the data directory besides the database."""

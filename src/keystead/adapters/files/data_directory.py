@@ -1,0 +1,97 @@
+"""The data directory: locked by one server, readable by its owner alone, home of the embedded default's master key."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keystead.adapters.cryptography.keyring import MASTER_KEY_BYTES, decode_master_key
+from keystead.kernel.errors import KeysteadError
+
+_MASTER_KEY_FILE = "master.key"
+_LOCK_FILE = "lock"
+
+
+class DataDirectoryLockedError(KeysteadError):
+    """Raised when another server uses the data directory."""
+
+    code = "data_directory_locked"
+
+    def __init__(self, path: Path) -> None:
+        """Say which directory."""
+        super().__init__(public=f"Another keystead server uses {path}; stop it, or give another --data-dir.")
+
+
+class DataDirectoryError(KeysteadError):
+    """Raised when the data directory, or a file in it, cannot be used as it is."""
+
+    code = "data_directory_unusable"
+
+    def __init__(self, path: Path, description: str) -> None:
+        """Say what is wrong with what."""
+        super().__init__(public=f"{path}: {description}.")
+
+
+def prepare(path: Path) -> None:
+    """Make the directory, for its owner alone, when it is not there."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataDirectoryError(path, f"cannot be made ({error.strerror})") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the directory's lock; the kernel lets go of it when the process ends, however it ends."""
+    prepare(path)
+    try:
+        descriptor = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DataDirectoryError(path, f"cannot be written to ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirectoryLockedError(path) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def master_key(path: Path, *, create: bool) -> bytes | None:
+    """Read the directory's own master key, make one when ``create`` and there is none, else return None.
+
+    It is written whole under another name and linked into place, so a crash leaves either no key or a good one.
+    """
+    file = path / _MASTER_KEY_FILE
+    if not file.exists() and create:
+        prepare(path)
+        _write_once(file, secrets.token_bytes(MASTER_KEY_BYTES).hex() + "\n")
+    if not file.exists():
+        return None
+    if file.stat().st_mode & 0o077:
+        raise DataDirectoryError(file, "can be read by others; run chmod 600 on it")
+    try:
+        return decode_master_key(file.read_text(encoding="ascii"))
+    except (ValueError, OSError) as error:
+        raise DataDirectoryError(file, f"holds no master key ({type(error).__name__})") from None
+
+
+def _write_once(file: Path, text: str) -> None:
+    fresh = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, text.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(fresh, file)
+    except FileExistsError:
+        pass  # another process was first; its key is the one
+    finally:
+        fresh.unlink()

@@ -1,0 +1,144 @@
+"""Every setting: one typed table, from a TOML file, then ``KEYSTEAD_*``, then flags; each with unit, bounds and a sentence."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from keystead.kernel.errors import KeysteadError
+
+_PREFIX = "KEYSTEAD_"
+CLIENT_VARIABLES = frozenset({"KEYSTEAD_URL", "KEYSTEAD_MANAGEMENT_KEY", "KEYSTEAD_PROFILE", "KEYSTEAD_CONFIG"})
+
+
+class ConfigError(KeysteadError):
+    """Raised when a setting cannot be used as it is given; names it, its variable and its flag."""
+
+    code = "bad_setting"
+
+    def __init__(self, problems: list[str]) -> None:
+        """Say what is wrong, one sentence for each setting."""
+        super().__init__(public="; ".join(problems))
+
+
+def setting(default: Any, description: str, *, unit: str = "", **bounds: Any) -> Any:
+    """Describe one setting."""
+    return Field(default=default, description=description, json_schema_extra={"unit": unit}, **bounds)
+
+
+class Settings(BaseSettings):
+    """What a server is told. Secrets are ``SecretStr`` and never printed."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    grpc: str = setting("127.0.0.1:50051", "Where gRPC listens; port 0 takes a free one.", unit="HOST:PORT")
+    http: str = setting("127.0.0.1:8080", "Where HTTP listens; port 0 takes a free one.", unit="HOST:PORT")
+    data_dir: Path = setting(Path("data"), "Where the embedded database and the master key live; locked by one server.")
+    database: str = setting(
+        "", "The database, sqlite:///PATH or postgresql://…; a file in the data directory when empty.", unit="URL"
+    )
+    redis: str = setting("", "Not available yet: must be empty.", unit="URL")
+    tls_cert: Path | None = setting(None, "The certificate chain (PEM) for both listeners.")
+    tls_key: Path | None = setting(None, "The private key (PEM) of the certificate.")
+    insecure: bool = setting(False, "Allow a listener off loopback without TLS.")
+    grpc_engine: Literal["native", "grpcio"] = setting(
+        "native", "What serves gRPC: pygrpc-native, or grpcio (always with TLS)."
+    )
+    grpc_reflection: bool = setting(False, "Serve gRPC reflection (v1alpha).")
+    message_max_bytes: int = setting(
+        1_048_576, "The largest request taken.", unit="bytes", ge=16_384, le=67_108_864
+    )
+    master_keys: SecretStr = setting(
+        SecretStr(""), "The master keys, 32 bytes each in base64 or hex, newest first, separated by commas."
+    )
+    distrusted_masters: str = setting(
+        "", "Ids of master keys that somebody else may hold, separated by commas; their secrets are hashed in a lane apart."
+    )
+    bcrypt_cost: int = setting(6, "The cost of new hashes; each step doubles the work.", ge=4, le=14)
+    verify_threads: int = setting(2, "bcrypt threads for first verifications.", unit="threads", ge=1, le=64)
+    verify_waiting: int = setting(
+        500, "First verifications that may wait for a thread; more are shed.", unit="calls", ge=1, le=100_000
+    )
+    cached_secrets: int = setting(
+        1_000_000, "Proven secrets kept in memory, about 1 KiB each.", unit="secrets", ge=1_000, le=50_000_000
+    )
+    staleness_bound_ms: int = setting(
+        30_000, "How long a node cut off from the database may vouch for keys.", unit="ms", ge=1_000, le=600_000
+    )
+    serve_stale: bool = setting(False, "Answer from memory past staleness_bound_ms, marked as degraded.")
+    poll_interval_ms: int = setting(250, "How often the event log is read.", unit="ms", ge=10, le=1_000)
+    database_timeout_ms: int = setting(
+        5_000, "How long a statement may take before the call fails as unavailable.", unit="ms", ge=100, le=60_000
+    )
+    database_connections: int = setting(
+        10, "PostgreSQL connections at most.", unit="connections", ge=2, le=200
+    )
+    drain_ms: int = setting(10_000, "How long calls may take to finish after SIGTERM.", unit="ms", ge=0, le=300_000)
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "The least severe log line written.")
+    log_format: Literal["auto", "json", "text"] = setting("auto", "How logs look; auto is text on a terminal.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            message = "tls_cert (--tls-cert) and tls_key (--tls-key) must be given together"
+            raise ValueError(message)
+        if self.redis:
+            message = "redis (--redis, KEYSTEAD_REDIS) is not available yet: limits come later; leave it out"
+            raise ValueError(message)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read flags first, then the environment; the file comes in through ``load_settings``."""
+        return init_settings, env_settings
+
+    @property
+    def database_url(self) -> str:
+        """The database that is meant."""
+        return self.database or f"sqlite:///{self.data_dir / 'keystead.db'}"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether everything lives in the data directory."""
+        return not self.database
+
+
+def load_settings(config_file: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings; an override of None counts as not given. Raise ``ConfigError`` naming what is wrong."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    from_file = {} if config_file is None else _read_toml(config_file)
+    from_environment = {name for name in Settings.model_fields if _PREFIX + name.upper() in os.environ}
+    merged = {name: value for name, value in from_file.items() if name not in from_environment} | given
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise ConfigError([_problem(detail) for detail in error.errors(include_input=False)]) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read ({error.strerror})"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} is no TOML ({error})"]) from None
+
+
+def _problem(detail: Any) -> str:
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if not detail["loc"]:
+        return message
+    name = str(detail["loc"][0])
+    return f"{name} (--{name.replace('_', '-')}, {_PREFIX}{name.upper()}): {message}"

@@ -1,0 +1,61 @@
+"""A loop with a clock of its own: it runs one step again and again until it is stopped, whatever a step raises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from keystead.kernel.errors import KeysteadError
+
+_log = structlog.get_logger(__name__)
+
+
+class Loop:
+    """Runs ``step`` every ``interval_ms``; a step that fails is logged and tried again at its next turn."""
+
+    def __init__(self, name: str, step: Callable[[], Awaitable[None]], *, interval_ms: int) -> None:
+        """Name the loop for the log."""
+        self._name = name
+        self._step = step
+        self._interval_s = interval_ms / 1_000
+        self._stopped = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name=self._name)
+
+    async def stop(self) -> None:
+        """End after the step under way; return when it has ended."""
+        self._stopped.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while not self._stopped.is_set():
+            await self._turn()
+            try:
+                await asyncio.wait_for(self._stopped.wait(), self._interval_s)
+            except TimeoutError:
+                continue
+
+    async def _turn(self) -> None:
+        try:
+            await self._step()
+        except KeysteadError as error:
+            self._failed(error.internal or error.public)
+        except Exception:  # the loop must outlive whatever a step raises
+            _log.exception("step failed", loop=self._name)
+        else:
+            if self._failing:
+                _log.info("loop recovered", loop=self._name)
+            self._failing = False
+
+    def _failed(self, reason: str) -> None:
+        """Log the first of a row of failures: an outage of an hour is not worth 14,400 lines."""
+        if not self._failing:
+            _log.warning("loop failing", loop=self._name, reason=reason)
+        self._failing = True
