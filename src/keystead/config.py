@@ -1,4 +1,4 @@
-"""Every setting: one typed table, from a TOML file, then ``KEYSTEAD_*``, then flags; each with unit, bounds and a sentence."""
+"""Every setting: one typed table with unit, bounds and a sentence, from a TOML file, ``KEYSTEAD_*`` and flags."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from keystead.kernel.errors import KeysteadError
+from keystead.kernel.errors import StartError
 
 _PREFIX = "KEYSTEAD_"
 CLIENT_VARIABLES = frozenset({"KEYSTEAD_URL", "KEYSTEAD_MANAGEMENT_KEY", "KEYSTEAD_PROFILE", "KEYSTEAD_CONFIG"})
 
 
-class ConfigError(KeysteadError):
+class ConfigError(StartError):
     """Raised when a setting cannot be used as it is given; names it, its variable and its flag."""
 
     code = "bad_setting"
@@ -50,14 +50,13 @@ class Settings(BaseSettings):
         "native", "What serves gRPC: pygrpc-native, or grpcio (always with TLS)."
     )
     grpc_reflection: bool = setting(False, "Serve gRPC reflection (v1alpha).")
-    message_max_bytes: int = setting(
-        1_048_576, "The largest request taken.", unit="bytes", ge=16_384, le=67_108_864
-    )
+    message_max_bytes: int = setting(1_048_576, "The largest request taken.", unit="bytes", ge=16_384, le=67_108_864)
     master_keys: SecretStr = setting(
         SecretStr(""), "The master keys, 32 bytes each in base64 or hex, newest first, separated by commas."
     )
     distrusted_masters: str = setting(
-        "", "Ids of master keys that somebody else may hold, separated by commas; their secrets are hashed in a lane apart."
+        "",
+        "Ids of master keys that somebody else may hold, with commas; their secrets are proven in a lane apart.",
     )
     bcrypt_cost: int = setting(6, "The cost of new hashes; each step doubles the work.", ge=4, le=14)
     verify_threads: int = setting(2, "bcrypt threads for first verifications.", unit="threads", ge=1, le=64)
@@ -75,9 +74,7 @@ class Settings(BaseSettings):
     database_timeout_ms: int = setting(
         5_000, "How long a statement may take before the call fails as unavailable.", unit="ms", ge=100, le=60_000
     )
-    database_connections: int = setting(
-        10, "PostgreSQL connections at most.", unit="connections", ge=2, le=200
-    )
+    database_connections: int = setting(10, "PostgreSQL connections at most.", unit="connections", ge=2, le=200)
     drain_ms: int = setting(10_000, "How long calls may take to finish after SIGTERM.", unit="ms", ge=0, le=300_000)
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "The least severe log line written.")
     log_format: Literal["auto", "json", "text"] = setting("auto", "How logs look; auto is text on a terminal.")
@@ -95,7 +92,7 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 -- the signature is pydantic's
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's

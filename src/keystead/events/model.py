@@ -46,7 +46,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A reader's place in the log: the last event it has read. ``event_hash`` tells a log that was replaced by an older copy."""
+    """A reader's place in the log: the last event it has read, and its hash, which tells a log that was replaced."""
 
     seq: int = 0
     event_hash: bytes = b""

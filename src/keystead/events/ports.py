@@ -30,7 +30,10 @@ class EventLog(Protocol):
         ...
 
     async def poll(self, cursor: Cursor, *, limit: int) -> LogPage:
-        """Read from the primary what came after ``cursor``; raise ``CursorLostError`` when its event is not there with its hash."""
+        """Read from the primary what came after ``cursor``.
+
+        Raise ``CursorLostError`` when the cursor's event is not there with its hash.
+        """
         ...
 
     async def place(self, *, limit: int) -> int:

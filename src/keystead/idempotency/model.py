@@ -10,7 +10,7 @@ REPLY_KEPT_MS = 24 * 60 * 60 * 1_000
 
 @dataclass(frozen=True, slots=True)
 class ReplySlot:
-    """Where a reply is kept: what one credential asked of one method under one idempotency key, which is kept as an HMAC."""
+    """Where a reply is kept: one credential, one method, one idempotency key (of which only an HMAC is kept)."""
 
     workspace_id: str
     credential_id: str

@@ -36,11 +36,9 @@ def check_idempotency_key(idempotency_key: str, *, returns_secret: bool) -> None
     """Raise unless the key has its form, and could not be guessed when its reply holds a secret."""
     if not _FORM.fullmatch(idempotency_key):
         raise IdempotencyKeyWeakError("must be 1 to 128 characters of [A-Za-z0-9._:~-]")
-    if returns_secret and (
-        len(idempotency_key) < _STRONG_CHARACTERS or len(set(idempotency_key)) < _STRONG_DISTINCT
-    ):
+    if returns_secret and (len(idempotency_key) < _STRONG_CHARACTERS or len(set(idempotency_key)) < _STRONG_DISTINCT):
         raise IdempotencyKeyWeakError(
-            "must hold at least 128 random bits (a random UUID, or 22 random characters), since the reply holds a secret"
+            "must hold 128 random bits or more (a random UUID, or 22 random characters), since the reply holds a secret"
         )
 
 
@@ -61,7 +59,7 @@ class ReplyMemory:
         return None
 
     async def keep(self, replies: ReplyRepository, attempt: Attempt, *, whole: bytes, public: bytes) -> None:
-        """Keep a reply; ``public`` is ``whole`` without its secret. Raise ``SlotTakenError`` when another call was first."""
+        """Keep a reply (``public`` is ``whole`` without its secret); raise ``SlotTakenError`` when one is kept."""
         sealed = None if whole == public else self._vault.seal(attempt.idempotency_key, whole)
         slot = _slot(attempt, self._vault.slot_hmacs(attempt.idempotency_key)[0])
         await replies.add(StoredReply(slot, _request_hash(attempt), public, sealed, self._clock.now_ms()))

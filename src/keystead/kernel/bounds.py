@@ -18,16 +18,16 @@ OWNER_ID_CHARACTERS = 128
 REASON_CHARACTERS = 500
 NAME_CHARACTERS = 100
 
+_OVERRIDES = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _OWNER_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 
 def has_control_characters(text: str) -> bool:
-    """Say whether ``text`` holds a control character, a lone surrogate or a direction override."""
+    """Say whether ``text`` holds a control character, a line separator, a lone surrogate or a direction override."""
     if text.isascii() and text.isprintable():
         return False
     return any(
-        unicodedata.category(character) in {"Cc", "Cs"} or character in "\u202a\u202b\u202c\u202d\u202e"
-        for character in text
+        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in _OVERRIDES for character in text
     )
 
 

@@ -48,7 +48,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who calls and from where, as far as it is known; the address is the peer's, the rest is what it says of itself."""
+    """Who calls and from where, as far as it is known: the peer's address, and what the peer says of itself."""
 
     actor: Actor
     client_ip: str = ""

@@ -45,6 +45,10 @@ class KeysteadError(Exception):
         self.retry_after_ms = retry_after_ms
 
 
+class StartError(KeysteadError):
+    """The base of what keeps a server, or a command that works on an installation, from starting; it never travels."""
+
+
 class InvalidRequestError(KeysteadError):
     """Raised when a request breaks a bound or a form; every broken field is named."""
 

@@ -71,4 +71,5 @@ class SequentialIds:
             self._head = self._lead + encode_base32(now_ms, 10) + self._process
         count = self._counter = (self._counter + 1) & 0xFF_FFFF_FFFF
         pairs = _PAIRS
-        return f"{self._head}{pairs[count >> 30]}{pairs[count >> 20 & 0x3FF]}{pairs[count >> 10 & 0x3FF]}{pairs[count & 0x3FF]}"
+        high, low = count >> 20, count & 0xF_FFFF
+        return f"{self._head}{pairs[high >> 10]}{pairs[high & 0x3FF]}{pairs[low >> 10]}{pairs[low & 0x3FF]}"

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class Secret:
-    """Plaintext on its one way from where it was minted to the reply (P1): ``repr`` and ``str`` hide it, and it does not pickle."""
+    """Plaintext on its one way from mint to reply (P1): ``repr`` and ``str`` hide it, and it does not pickle."""
 
     __slots__ = ("_plaintext",)
 

@@ -6,6 +6,7 @@ count as the IPv4 addresses they are, in ranges and in callers alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -13,6 +14,7 @@ from keystead.kernel.bounds import Bounds
 
 RANGES_PER_KEY = 100
 _RANGE_CHARACTERS = 64
+_LENGTH = re.compile("[0-9]{0,3}", re.ASCII)  # a netmask could be read in two ways
 
 Network = IPv4Network | IPv6Network
 
@@ -31,7 +33,7 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
 
 def parse_range(text: str) -> Network | None:
     """Read one address or CIDR range; None when it is neither or has bits set past its length."""
-    if len(text) > _RANGE_CHARACTERS or "%" in text:
+    if len(text) > _RANGE_CHARACTERS or "%" in text or not _LENGTH.fullmatch(text.partition("/")[2]):
         return None
     try:
         network = ip_network(text)

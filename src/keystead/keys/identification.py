@@ -17,7 +17,7 @@ class Identifier:
         self._hasher = hasher
 
     async def identify(self, unit: Unit, text: str) -> tuple[Key, str]:
-        """Return the key and the secret's id; raise ``NotFoundError`` when nobody minted it, or not inside the walls."""
+        """Return the key and the secret's id; raise ``NotFoundError`` when nobody inside the walls minted it."""
         unknown = NotFoundError("key", "with this secret")
         parsed = secret_format.parse(text)
         if parsed is None:

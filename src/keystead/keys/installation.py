@@ -14,7 +14,7 @@ from keystead.keys.model import Key, KeyKind
 from keystead.keys.ports import Unit
 from keystead.keys.principal import Principal
 from keystead.keys.service import KeyDraft, KeyService, created
-from keystead.keys.tenancy import EVERYTHING, TenancyService
+from keystead.keys.tenancy import EVERYTHING, TenancyService, workspace_created
 from keystead.scopes.model import Grants
 from keystead.tenants.model import RESERVED_BRAND, SYSTEM_WORKSPACE_ID, Environment, Workspace
 
@@ -37,7 +37,7 @@ class FirstRun:
 
 
 class Installation:
-    """Makes what stands at the beginning, inside a unit without walls."""
+    """Makes what stands at the beginning."""
 
     def __init__(self, *, tenancy: TenancyService, keys: KeyService, clock: Clock) -> None:
         """Work with the services of both domains."""
@@ -46,7 +46,7 @@ class Installation:
         self._clock = clock
 
     async def mint_operator(self, unit: Unit, *, name: str) -> tuple[Key, Secret]:
-        """Make an operator key, and the system's own workspace when it is not there yet."""
+        """Make an operator key, and the system's own workspace when it is not there yet, in a unit without walls."""
         workspace = await self._system_workspace(unit)
         key, secret = await self._tenancy.mint_own_key(
             workspace,
@@ -59,10 +59,10 @@ class Installation:
         unit.record(created(key))
         return key, secret
 
-    async def first_run(self, unit: Unit) -> FirstRun:
-        """Make a workspace, its management key, and a customer's key to try."""
+    async def first_run(self, unit: Unit, workspace_id: str) -> FirstRun:
+        """Make a workspace, its management key and a customer's key to try; the walls are around ``workspace_id``."""
         workspace, management_key, management_secret = await self._tenancy.create_workspace(
-            unit, brand=SAMPLE_BRAND, name="Acme", created_by=SYSTEM_ORIGIN.actor.id
+            unit, brand=SAMPLE_BRAND, name="Acme", created_by=SYSTEM_ORIGIN.actor.id, workspace_id=workspace_id
         )
         caller = Principal(
             key_id=management_key.id,
@@ -89,4 +89,5 @@ class Installation:
             now_ms = self._clock.now_ms()
             workspace = Workspace(SYSTEM_WORKSPACE_ID, RESERVED_BRAND, "Keystead", now_ms, now_ms)
             await unit.workspaces.add(workspace)
+            unit.record(workspace_created(workspace))
         return workspace

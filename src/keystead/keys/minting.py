@@ -41,7 +41,7 @@ class Minter:
         self._draw = draw
 
     async def mint(self, *, brand: str, kind: KeyKind, environment: Environment) -> Minted:
-        """Mint one secret. Keys for Keystead itself carry its own brand, and ``live`` when they are for both environments."""
+        """Mint one secret; keys for Keystead itself carry its own brand, and ``live`` when they are for both worlds."""
         own = kind in {KeyKind.MANAGEMENT, KeyKind.OPERATOR}
         text = secret_format.compose(
             brand=RESERVED_BRAND if own else brand,

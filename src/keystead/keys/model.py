@@ -39,8 +39,8 @@ class SecretStatus(StrEnum):
 class SecretRecord:
     """One credential of a key, as it is stored: everything but the secret itself.
 
-    ``prefix`` is ``<brand>_<env>_<lookup>``, unique in a deployment; ``hash`` is bcrypt's 60 characters; ``master_id`` says
-    which master key made its tag and its pepper; ``retires_at_ms`` is None for the current one.
+    ``prefix`` is ``<brand>_<env>_<lookup>``, unique in a deployment; ``hash`` is bcrypt's 60 characters; ``master_id``
+    says which master key made its tag and its pepper; ``retires_at_ms`` is None for the current one.
     """
 
     id: str
@@ -60,7 +60,10 @@ class SecretRecord:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An owner's permission to call. Times are milliseconds since the epoch; ``secrets`` has the current one first, then the newest."""
+    """An owner's permission to call.
+
+    Times are milliseconds since the epoch; ``secrets`` has the current one first, then the newest.
+    """
 
     id: str
     workspace_id: str
@@ -95,8 +98,8 @@ class Key:
 class KeyFilter:
     """Which keys are meant; everything given must hold. Times are milliseconds since the epoch.
 
-    ``state`` is compared with the derived state at ``now_ms``; ``query`` is looked for in name, description, id and owner,
-    whatever its case, every character taken literally; ``prefix`` is compared with the beginning of any secret's prefix.
+    ``state`` is compared with the derived state at ``now_ms``; ``query`` is looked for in name, description, id and
+    owner, whatever its case, every character taken literally; ``prefix`` is the beginning of any secret's prefix.
     ``workspace_id`` narrows a unit without walls; inside walls it changes nothing but must not reach past them.
     """
 

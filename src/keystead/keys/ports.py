@@ -83,7 +83,7 @@ class LastUseStore(Protocol):
     """Where the last use of keys and secrets is kept, apart from the keys' own versions."""
 
     async def save(self, used_at_ms: Mapping[str, tuple[str, int]]) -> None:
-        """Store the last use by secret id: ``{secret_id: (key_id, used_at_ms)}``; an earlier time never replaces a later one."""
+        """Store last uses, ``{secret_id: (key_id, used_at_ms)}``; an earlier time never replaces a later one."""
         ...
 
 
@@ -99,7 +99,7 @@ class SecretHasher(Protocol):
     """bcrypt, off the event loop, in bounded lanes."""
 
     async def hash(self, material: bytes) -> str:
-        """Hash ``material`` (at most 72 bytes, no NUL) in the lane for minting; raise ``OverloadedError`` when it is full."""
+        """Hash at most 72 bytes without NUL in the lane for minting; raise ``OverloadedError`` when it is full."""
         ...
 
     async def check(self, material: bytes, stored: str, lane: Lane) -> bool:
@@ -124,7 +124,7 @@ class Keyring(Protocol):
         ...
 
     def pepper(self, master_id: str, entropy: bytes) -> bytes:
-        """Return what bcrypt is given: base64 of HMAC-SHA256(pepper, entropy), 44 bytes; raise ``KeyError`` for an unknown master."""
+        """Return base64 of HMAC-SHA256(pepper, entropy), 44 bytes; raise ``KeyError`` for an unknown master."""
         ...
 
     def distrusted(self, master_id: str) -> bool:

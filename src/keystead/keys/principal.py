@@ -49,7 +49,8 @@ class Principal:
         self.demand_environment(environment)
         if lacking := self.grants.lacking(scopes):
             raise PermissionDeniedError(
-                f"A management key can be given, shown or changed only by one that holds all its scopes; this one lacks {', '.join(lacking)}.",
+                "A management key can be given, shown or changed only by one that holds all its scopes; "
+                f"this one lacks {', '.join(lacking)}.",
                 missing_scopes=lacking,
             )
 

@@ -92,10 +92,10 @@ def complaint(text: str) -> str | None:
     if not re.match(r"[a-z0-9]{2,16}_(live|test)_", text, re.ASCII):
         return "it does not begin with <brand>_live_ or <brand>_test_ (brand: 2 to 16 of a-z and 0-9)"
     body = text.split("_", 2)[2]
-    if not body.isascii() or not body.isalnum():
+    if body and not (body.isascii() and body.isalnum()):
         return "it holds a character other than 0-9, A-Z and a-z after the second underscore"
     if len(body) != _BODY:
-        return f"it has {len(body)} characters after the second underscore, not {_BODY}: cut off or run together with something"
+        return f"it has {len(body)} characters after the second underscore, not {_BODY}: cut off, or run into something"
     if checksum(text[:-CRC_CHARACTERS]) != text[-CRC_CHARACTERS:]:
         return "its checksum is wrong: at least one character is mistyped"
     return None

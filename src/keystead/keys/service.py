@@ -50,7 +50,7 @@ class KeyDraft:
     expires_at_ms: int | None = None
 
     def checked(self, *, now_ms: int, mask: Set[str] = KEY_FIELDS, prefix: str = "") -> KeyDraft:
-        """Raise ``InvalidRequestError`` naming every field of ``mask`` that breaks a bound; return one with its ranges in one spelling."""
+        """Return the draft with its ranges in one spelling; raise ``InvalidRequestError`` naming all that is wrong."""
         bounds = Bounds()
         if "name" in mask:
             bounds.text(f"{prefix}name", self.name, at_least=1, at_most=NAME_CHARACTERS)

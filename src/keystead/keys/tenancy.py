@@ -38,9 +38,12 @@ class TenancyService:
         self._clock = clock
 
     async def create_workspace(
-        self, unit: Unit, *, brand: str, name: str, created_by: str
+        self, unit: Unit, *, brand: str, name: str, created_by: str, workspace_id: str = ""
     ) -> tuple[Workspace, Key, Secret]:
-        """Make a workspace and its first management key, for both environments and with every scope."""
+        """Make a workspace and its first management key, for both environments and with every scope.
+
+        ``workspace_id`` is drawn when it is not given; who opened walls around it beforehand names it.
+        """
         bounds = Bounds()
         if not is_brand(brand):
             bounds.add("brand", "must be 2 to 16 of a-z and 0-9")
@@ -49,21 +52,13 @@ class TenancyService:
         bounds.raise_if_any()
         check_workspace_name(name, "name")
         now_ms = self._clock.now_ms()
-        workspace = Workspace(self._ids.new("wsp"), brand, name, now_ms, now_ms)
+        workspace = Workspace(workspace_id or self._ids.new("wsp"), brand, name, now_ms, now_ms)
         key, secret = await self.mint_own_key(
             workspace, kind=KeyKind.MANAGEMENT, name="First management key", scopes=(EVERYTHING,), created_by=created_by
         )
         await unit.workspaces.add(workspace)
         await unit.keys.add(key)
-        unit.record(
-            Change(
-                workspace.id,
-                Action.WORKSPACE_CREATED,
-                workspace.id,
-                touches=(workspace.id,),
-                changes={"brand": (None, brand), "name": (None, name)},
-            )
-        )
+        unit.record(workspace_created(workspace))
         unit.record(created(key))
         return workspace, key, secret
 
@@ -89,7 +84,7 @@ class TenancyService:
         return key, minted.secret
 
     async def delete_workspace(self, unit: Unit, workspace_id: str, *, etag: str) -> None:
-        """Delete a workspace; raise ``WorkspaceNotEmptyError`` while it has keys, management keys aside, that are not revoked."""
+        """Delete a workspace; raise ``WorkspaceNotEmptyError`` while customers or services have keys not revoked."""
         if workspace_id == SYSTEM_WORKSPACE_ID:
             raise PermissionDeniedError("The system's own workspace cannot be deleted.")
         workspace = await self._workspaces.get(unit, workspace_id, lock=True)
@@ -124,3 +119,14 @@ class TenancyService:
             Change(caller.workspace_id, Action.OWNER_DELETED, owner_id, touches, owner_id=owner_id, reason=reason)
         )
         return len(found)
+
+
+def workspace_created(workspace: Workspace) -> Change:
+    """Describe the making of ``workspace``."""
+    return Change(
+        workspace.id,
+        Action.WORKSPACE_CREATED,
+        workspace.id,
+        touches=(workspace.id,),
+        changes={"brand": (None, workspace.brand), "name": (None, workspace.name)},
+    )

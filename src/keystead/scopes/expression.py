@@ -149,7 +149,7 @@ def parse(text: str) -> Expression:
 
 
 def missing(text: str, grants: Grants) -> tuple[str, ...]:
-    """Return what ``grants`` lacks for the expression ``text``; nothing when it is satisfied, or when ``text`` is empty."""
-    if not text or text in grants.exact:
+    """Return what ``grants`` lacks for the expression ``text``: nothing when it is satisfied or empty."""
+    if not text or (text in grants.exact and "*" not in text):
         return ()
     return parse(text).missing(grants)

@@ -37,7 +37,8 @@ def check_granted(bounds: Bounds, field: str, scopes: Sequence[str]) -> None:
         if not is_granted_scope(scope):
             bounds.add(
                 f"{field}[{index}]",
-                f"must be action:resource, such as read:invoices or read:*, of [A-Za-z0-9._/-], at most {SCOPE_CHARACTERS} characters",
+                "must be action:resource, such as read:invoices or read:*, of [A-Za-z0-9._/-], "
+                f"at most {SCOPE_CHARACTERS} characters",
             )
     if len(set(scopes)) != len(scopes):
         bounds.add(field, "must not name a scope twice")

@@ -92,6 +92,8 @@ class OwnerService:
     ) -> Owner:
         """Change what ``mask`` names, or make the owner when ``allow_missing`` and there is none."""
         draft.check("owner.")
+        if mask or not allow_missing:
+            demand_fields(mask, OWNER_FIELDS)
         before = await unit.owners.get(draft.owner_id, lock=True)
         if before is None and allow_missing:
             return await self.create(unit, workspace_id, draft)

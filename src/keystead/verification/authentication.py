@@ -61,15 +61,14 @@ class Authenticator:
         self._resolver = resolver
         self._uses = uses
         self._clock = clock
-        self._principals: dict[bytes, tuple[Entry, Principal]] = {}
+        self._principals: dict[bytes, tuple[bytes, Entry, Principal]] = {}
 
     def warm(self, authorization: str, source: Source) -> Principal | None:
-        """Return the caller when his key was proven before, without awaiting; None when ``authenticate`` must be asked."""
-        digest = self._resolver.digest(authorization)
-        known = self._principals.get(digest)
+        """Return the caller when his key was proven before, without awaiting; None to send him to ``authenticate``."""
+        known = self._principals.get(self._resolver.digest(authorization))
         if known is None:
             return None
-        entry, principal = known
+        digest, entry, principal = known
         if self._resolver.warm(digest) is not entry or not self._admits(entry, source):
             return None
         self._uses.note(entry, self._clock.now_ms())
@@ -79,26 +78,27 @@ class Authenticator:
         """Return the caller; raise ``UnauthenticatedError`` for every reason not to."""
         if authorization[: len(_SCHEME)].lower() != _SCHEME:
             raise UnauthenticatedError("missing" if not authorization else "no bearer token")
-        parsed = self._resolver.parse(authorization[len(_SCHEME) :].strip(" "))
+        presented = authorization[len(_SCHEME) :].strip(" ")
+        parsed = self._resolver.parse(presented)
         if isinstance(parsed, Code):
             raise UnauthenticatedError(parsed.value.lower())
         text, master_id = parsed
         if text.brand != RESERVED_BRAND:
             raise UnauthenticatedError("not a management key")
-        digest = self._resolver.digest(authorization)
+        digest = self._resolver.digest(presented)  # whatever the header's spelling: one secret, one proof
         found = self._resolver.warm(digest) or await self._resolver.cold(digest, text, master_id)
         if isinstance(found, Code):
             raise UnauthenticatedError(found.value.lower())
         if not self._admits(found, source):
             raise UnauthenticatedError("revoked, suspended, expired or used from elsewhere")
-        return self._keep(digest, found)
+        return self._keep(self._resolver.digest(authorization), digest, found)
 
     def _admits(self, entry: Entry, source: Source) -> bool:
         if not entry.own or not entry.usable or self._clock.now_ms() >= entry.ends_at_ms:
             return False
         return not entry.networks or addresses.contains(entry.networks, source.peer)
 
-    def _keep(self, digest: bytes, entry: Entry) -> Principal:
+    def _keep(self, header_digest: bytes, digest: bytes, entry: Entry) -> Principal:
         principal = Principal(
             key_id=entry.key_id,
             kind=entry.kind,
@@ -109,6 +109,6 @@ class Authenticator:
         )
         if len(self._principals) >= _PRINCIPALS_KEPT:
             self._principals.clear()
-        self._principals[digest] = (entry, principal)
+        self._principals[header_digest] = (digest, entry, principal)
         self._uses.note(entry, self._clock.now_ms())
         return principal

@@ -124,8 +124,17 @@ def compiled_grants(scopes: tuple[str, ...]) -> Grants:
 
 @lru_cache(maxsize=16_384)
 def compiled_networks(ranges: tuple[str, ...]) -> tuple[Network, ...]:
-    """Read address ranges once for all keys that were given the same; they were checked when they were stored."""
-    return tuple([network for text in ranges if (network := parse_range(text)) is not None])
+    """Read address ranges once for all keys that were given the same; raise ``ValueError`` when one cannot be read.
+
+    They were checked when they were stored, so one that cannot be read is damage, and leaving it out could open a key
+    to every address.
+    """
+    networks = [parse_range(text) for text in ranges]
+    readable = tuple([network for network in networks if network is not None])
+    if len(readable) != len(ranges):
+        message = "a stored address range cannot be read"
+        raise ValueError(message)
+    return readable
 
 
 @lru_cache(maxsize=65_536)

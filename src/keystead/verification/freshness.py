@@ -1,8 +1,8 @@
 """How old what this process knows may be (P3).
 
-Two small facts decide it. ``Touches`` numbers every change the process hears of (its own at once, the others' by the log)
-and remembers what each touched, so a cached entry is good as long as nothing it depends on was touched since. ``Lease``
-says how long ago the log was last read in full.
+Two small facts decide it. ``Touches`` numbers every change the process hears of (its own at once, the others' by the
+log) and remembers what each touched, so a cached entry is good as long as nothing it depends on was touched since.
+``Lease`` says how long ago the log was last read in full.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """A prefix that needs no store read for now: unknown (``entry`` None), or of a key that is refused whatever the secret."""
+    """A prefix under one master that needs no store read for now: unknown (``entry`` None), or refused by its state."""
 
     entry: Entry | None
     epoch: int
@@ -74,7 +74,7 @@ class SecretResolver:
         self._cache = EntryCache(limits.cached_secrets)
         self._entries = self._cache.entries
         self._digest_state = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=DIGEST_BYTES)
-        self._refused: dict[str, _Refused] = {}
+        self._refused: dict[tuple[str, str], _Refused] = {}
         self._flights: dict[bytes, asyncio.Task[Resolved]] = {}
 
     def digest(self, text: str) -> bytes:
@@ -116,14 +116,14 @@ class SecretResolver:
         return Code.NOT_FOUND if master_id is None else (parsed, master_id)
 
     async def cold(self, digest: bytes, parsed: SecretText, master_id: str) -> Resolved:
-        """Find, prove and keep the secret; callers of one secret share the work, and none of them can cancel it for another."""
+        """Find, prove and keep the secret; callers of one share the work, and none can cancel it for another."""
         if not self.vouches:
             raise StaleError
-        refused = self._known_refusal(parsed.prefix)
+        refused = self._known_refusal(parsed.prefix, master_id)
         if refused is not None:
             return refused
         flight = self._flights.get(digest)
-        if flight is None:
+        if flight is None or flight.done():  # what has landed may be older than a change made since
             if len(self._flights) >= FLIGHTS_MAX:
                 lane = "flights"
                 raise OverloadedError(lane, 1_000)
@@ -133,7 +133,8 @@ class SecretResolver:
         return await asyncio.shield(flight)
 
     def _landed(self, digest: bytes, flight: asyncio.Task[Resolved]) -> None:
-        self._flights.pop(digest, None)
+        if self._flights.get(digest) is flight:
+            del self._flights[digest]
         if not flight.cancelled():
             flight.exception()  # marks it as seen when every caller has gone
 
@@ -145,24 +146,28 @@ class SecretResolver:
             key = await self._store.by_prefix(parsed.prefix)
             secret = _secret_of(key, parsed.prefix, master_id)
             if key is None or secret is None:
-                self._remember_refusal(parsed.prefix, None, epoch)
+                if not self._touches.untouched(epoch, parsed.prefix):
+                    continue
+                self._remember_refusal(parsed.prefix, master_id, None, epoch)
                 return Code.NOT_FOUND
             entry = Entry(key, secret, epoch)
-            if secret.id != proven:
-                if self._hopeless(entry, master_id):
-                    self._remember_refusal(parsed.prefix, entry, epoch)
-                    return entry
+            hopeless = secret.id != proven and self._hopeless(entry, master_id)
+            if secret.id != proven and not hopeless:
                 if not await self._prove(parsed, secret):
                     return Code.NOT_FOUND
                 proven = secret.id
-            if entry.good(self._touches):
+            if not entry.good(self._touches):
+                continue
+            if hopeless:
+                self._remember_refusal(parsed.prefix, master_id, entry, epoch)
+            else:
                 self._cache.put(digest, entry)
-                return entry
+            return entry
         text = "This key is being changed faster than it can be read; try again."
         raise UnavailableError(text, internal="fill overtaken by changes")
 
     def _hopeless(self, entry: Entry, master_id: str) -> bool:
-        """Say whether the state alone refuses the key, so that bcrypt is not worth its time (only behind a trusted tag)."""
+        """Say whether the state alone refuses the key, so that bcrypt is not worth its time (if the tag is trusted)."""
         if self._keyring.distrusted(master_id):
             return False
         return not entry.usable or self._clock.now_ms() >= entry.ends_at_ms
@@ -172,22 +177,23 @@ class SecretResolver:
         material = self._keyring.pepper(secret.master_id, parsed.entropy.encode())
         return await self._hasher.check(material, secret.hash, lane)
 
-    def _known_refusal(self, prefix: str) -> Resolved | None:
-        refused = self._refused.get(prefix)
+    def _known_refusal(self, prefix: str, master_id: str) -> Resolved | None:
+        refused = self._refused.get((prefix, master_id))
         if refused is None:
             return None
         if self._clock.monotonic_ms() < refused.until_ms:
             if refused.entry is None and self._touches.untouched(refused.epoch, prefix):
                 return Code.NOT_FOUND
-            if refused.entry is not None and refused.entry.good(self._touches):
-                return refused.entry
-        del self._refused[prefix]
+            entry = refused.entry
+            if entry is not None and entry.good(self._touches) and self._hopeless(entry, master_id):
+                return entry
+        del self._refused[prefix, master_id]
         return None
 
-    def _remember_refusal(self, prefix: str, entry: Entry | None, epoch: int) -> None:
+    def _remember_refusal(self, prefix: str, master_id: str, entry: Entry | None, epoch: int) -> None:
         if len(self._refused) >= REFUSED_KEPT:
             self._refused.clear()
-        self._refused[prefix] = _Refused(entry, epoch, self._clock.monotonic_ms() + self._lease.bound_ms)
+        self._refused[prefix, master_id] = _Refused(entry, epoch, self._clock.monotonic_ms() + self._lease.bound_ms)
 
 
 def _secret_of(key: KeySnapshot | None, prefix: str, master_id: str) -> SecretSnapshot | None:

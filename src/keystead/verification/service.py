@@ -35,9 +35,11 @@ HTTP_STATUS = {
     Code.QUOTA_EXCEEDED: 429,
 }
 
+_COLD_AT_ONCE = 100  # a batch of first uses must neither fill the lane of all others nor be shed by it
+
 
 class VerifyRequest:
-    """What is asked: a secret, and what it must be good for. ``environment`` is the one the call belongs to, never ``ALL``."""
+    """What is asked: a secret, and what it must be good for in an environment that is never ``ALL``."""
 
     __slots__ = ("client_ip", "environment", "key", "scope_expression")
 
@@ -97,16 +99,19 @@ class VerificationService:
         self._ids = SequentialIds("ver")
 
     async def verify(self, caller: Principal, request: VerifyRequest) -> Verdict:
-        """Give one verdict; raise ``StaleError``, ``OverloadedError`` or ``UnavailableError`` when none can be given."""
+        """Give one verdict; raise ``StaleError``, ``OverloadedError`` or ``UnavailableError`` when there is none."""
         verdict = self.warm(caller, request)
         return verdict if verdict is not None else await self._cold(caller, request)
 
     async def verify_batch(self, caller: Principal, requests: Sequence[VerifyRequest]) -> list[Verdict]:
-        """Give the verdicts in order; cold secrets are found side by side."""
+        """Give the verdicts in order; cold secrets are found side by side, as many at once as a lane has room for."""
         verdicts = [self.warm(caller, request) for request in requests]
         cold = [index for index, verdict in enumerate(verdicts) if verdict is None]
-        found = await asyncio.gather(*[self._cold(caller, requests[index]) for index in cold])
-        late = dict(zip(cold, found, strict=True))
+        late: dict[int, Verdict] = {}
+        for start in range(0, len(cold), _COLD_AT_ONCE):
+            some = cold[start : start + _COLD_AT_ONCE]
+            found = await asyncio.gather(*[self._cold(caller, requests[index]) for index in some])
+            late.update(zip(some, found, strict=True))
         return [late[index] if verdict is None else verdict for index, verdict in enumerate(verdicts)]
 
     def warm(self, caller: Principal, request: VerifyRequest) -> Verdict | None:

@@ -1,8 +1,8 @@
 """Follows the event log: every change anywhere makes what this process has cached of it old (P3).
 
 Each turn places committed events in order, reads what is new, touches what it changed, and renews the lease, dated when
-the reading was sent and only when nothing was left unread. Events that nobody has placed yet are read as well, so a stuck
-sequencer delays the order of the log but never a revocation.
+the reading was sent and only when nothing was left unread. Events that nobody has placed yet are read as well, so a
+stuck sequencer delays the order of the log but never a revocation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tidies what has had its time: remembered replies go, their sealed secrets earlier; refused calls are summed up in the log."""
+"""Tidies what has had its time: remembered replies, their sealed secrets earlier, and the sums of refused calls."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from keystead.idempotency.model import REPLY_KEPT_MS, SECRET_REPLAY_MS
 from keystead.kernel.clock import Clock
 from keystead.verification.authentication import Refusals
 
+_BATCHES_PER_TURN = 100
+
 _log = structlog.get_logger(__name__)
 
 
 class ReplyShelf(Protocol):
     """Where remembered replies are kept."""
 
-    async def forget(self, *, before_ms: int, secrets_before_ms: int) -> None:
-        """Drop replies made before ``before_ms``, and the sealed form of those made before ``secrets_before_ms``."""
+    async def forget(self, *, before_ms: int, secrets_before_ms: int) -> int:
+        """Drop replies made before ``before_ms`` and the sealed form of those made before ``secrets_before_ms``."""
         ...
 
 
@@ -35,4 +37,8 @@ class Housekeeper:
         for (method, reason), count in self._refusals.take().items():
             _log.info("calls refused", method=method, reason=reason, count=count)
         now_ms = self._clock.now_ms()
-        await self._replies.forget(before_ms=now_ms - REPLY_KEPT_MS, secrets_before_ms=now_ms - SECRET_REPLAY_MS)
+        for _ in range(_BATCHES_PER_TURN):
+            if not await self._replies.forget(
+                before_ms=now_ms - REPLY_KEPT_MS, secrets_before_ms=now_ms - SECRET_REPLAY_MS
+            ):
+                return

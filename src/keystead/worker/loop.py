@@ -15,11 +15,14 @@ _log = structlog.get_logger(__name__)
 class Loop:
     """Runs ``step`` every ``interval_ms``; a step that fails is logged and tried again at its next turn."""
 
-    def __init__(self, name: str, step: Callable[[], Awaitable[None]], *, interval_ms: int) -> None:
-        """Name the loop for the log."""
+    def __init__(
+        self, name: str, step: Callable[[], Awaitable[None]], *, interval_ms: int, once_more: bool = False
+    ) -> None:
+        """Name the loop for the log; ``once_more`` runs a last step when it is stopped."""
         self._name = name
         self._step = step
         self._interval_s = interval_ms / 1_000
+        self._once_more = once_more
         self._stopped = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
@@ -33,6 +36,8 @@ class Loop:
         self._stopped.set()
         if self._task is not None:
             await self._task
+        if self._once_more:
+            await self._turn()
 
     async def _run(self) -> None:
         while not self._stopped.is_set():
@@ -47,7 +52,7 @@ class Loop:
             await self._step()
         except KeysteadError as error:
             self._failed(error.internal or error.public)
-        except Exception:  # the loop must outlive whatever a step raises
+        except Exception:  # noqa: BLE001 -- the loop must outlive whatever a step raises
             _log.exception("step failed", loop=self._name)
         else:
             if self._failing:

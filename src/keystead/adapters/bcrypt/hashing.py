@@ -1,4 +1,4 @@
-"""bcrypt off the event loop, in bounded lanes, so that no flood of first uses delays minting or another kind of first use.
+"""bcrypt off the event loop, in bounded lanes: no flood of first uses delays minting or another kind of first use.
 
 A lane is a small pool of threads (bcrypt releases the GIL) and a bounded queue; a full one sheds at once with a delay
 that matches how long its queue takes.
@@ -55,7 +55,7 @@ class _Pool:
 
 
 class BcryptHasher:
-    """``SecretHasher`` by bcrypt. Every call of ``bcrypt`` is counted in ``calls``, so that tests can prove there was none."""
+    """``SecretHasher`` by bcrypt; ``calls`` counts what was asked of it, so that tests can prove there was nothing."""
 
     def __init__(self, *, cost: int, lanes: Mapping[Lane, LaneSize]) -> None:
         """Hash at ``cost`` (4 to 14, each step doubling the work)."""

@@ -30,7 +30,7 @@ def decode_master_key(text: str) -> bytes:
     """Read one master key: 32 bytes in base64 or 64 hex digits; raise ``ValueError`` without quoting it."""
     text = text.strip()
     try:
-        raw = bytes.fromhex(text) if len(text) == 2 * MASTER_KEY_BYTES else base64.b64decode(text, validate=True)
+        raw = bytes.fromhex(text) if len(text) == 2 * MASTER_KEY_BYTES else _any_base64(text)
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != MASTER_KEY_BYTES:
@@ -39,12 +39,18 @@ def decode_master_key(text: str) -> bytes:
     return raw
 
 
+def _any_base64(text: str) -> bytes:
+    """Read either alphabet of base64, padded or not."""
+    digits = text.rstrip("=").replace("-", "+").replace("_", "/")
+    return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+
+
 class _Master:
     __slots__ = ("check", "id", "pepper", "replies", "slots", "tag")
 
     def __init__(self, secret: bytes) -> None:
         self.id = derive(secret, "id", 4).hex()
-        self.check = derive(secret, "check", 16).hex()
+        self.check = derive(secret, "check", 16)
         self.tag = derive(secret, "tag")
         self.pepper = derive(secret, "pepper")
         self.slots = derive(secret, "idempotency-slot")
@@ -73,7 +79,7 @@ class MasterKeyring:
         return self._current.id
 
     @property
-    def checks(self) -> dict[str, str]:
+    def checks(self) -> dict[str, bytes]:
         """The check value of each master by its id, the newest first."""
         return {master.id: master.check for master in self._masters.values()}
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keystead.adapters.cryptography.keyring import MASTER_KEY_BYTES, decode_master_key
-from keystead.kernel.errors import KeysteadError
+from keystead.kernel.errors import StartError
 
 _MASTER_KEY_FILE = "master.key"
 _LOCK_FILE = "lock"
 
 
-class DataDirectoryLockedError(KeysteadError):
+class DataDirectoryLockedError(StartError):
     """Raised when another server uses the data directory."""
 
     code = "data_directory_locked"
@@ -26,7 +26,7 @@ class DataDirectoryLockedError(KeysteadError):
         super().__init__(public=f"Another keystead server uses {path}; stop it, or give another --data-dir.")
 
 
-class DataDirectoryError(KeysteadError):
+class DataDirectoryError(StartError):
     """Raised when the data directory, or a file in it, cannot be used as it is."""
 
     code = "data_directory_unusable"
@@ -70,7 +70,10 @@ def master_key(path: Path, *, create: bool) -> bytes | None:
     file = path / _MASTER_KEY_FILE
     if not file.exists() and create:
         prepare(path)
-        _write_once(file, secrets.token_bytes(MASTER_KEY_BYTES).hex() + "\n")
+        try:
+            _write_once(file, secrets.token_bytes(MASTER_KEY_BYTES).hex() + "\n")
+        except OSError as error:
+            raise DataDirectoryError(file, f"cannot be written ({error.strerror})") from error
     if not file.exists():
         return None
     if file.stat().st_mode & 0o077:
@@ -95,3 +98,8 @@ def _write_once(file: Path, text: str) -> None:
         pass  # another process was first; its key is the one
     finally:
         fresh.unlink()
+    folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # without it a power cut could take the name away, and with it every secret
+    finally:
+        os.close(folder)

@@ -1,0 +1,13 @@
+"""The only place where a concrete class meets its port.
+
+``core`` puts the domains on their adapters, ``server`` puts transports and loops on the core, ``installing`` does what
+the command line asks for when no server is needed, and ``examining`` looks at the world for ``keystead doctor``.
+"""
+
+from __future__ import annotations
+
+from keystead.bootstrap.examining import Finding, examine
+from keystead.bootstrap.installing import create_workspace, first_run, migrate, mint_operator
+from keystead.bootstrap.server import Running, running
+
+__all__ = ["Finding", "Running", "create_workspace", "examine", "first_run", "migrate", "mint_operator", "running"]

@@ -1,0 +1,161 @@
+"""The domains on their adapters, without any transport."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from keystead.adapters.bcrypt.hashing import BcryptHasher, LaneSize
+from keystead.adapters.cryptography.keyring import MasterKeyring, decode_master_key
+from keystead.adapters.files import data_directory
+from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.engines import DatabaseSettings
+from keystead.adapters.sql.events import SqlEventLog
+from keystead.adapters.sql.last_use import SqlLastUse
+from keystead.adapters.sql.masters import SqlMasters
+from keystead.adapters.sql.migration import check_schema
+from keystead.adapters.sql.snapshots import SqlSnapshots
+from keystead.adapters.sql.units import SqlUnits
+from keystead.config import ConfigError, Settings
+from keystead.idempotency.service import ReplyMemory
+from keystead.kernel.change import Change
+from keystead.kernel.clock import SystemClock
+from keystead.kernel.ids import IdSource
+from keystead.kernel.paging import PageTokens
+from keystead.keys.identification import Identifier
+from keystead.keys.installation import Installation
+from keystead.keys.masters import demand_masters
+from keystead.keys.minting import Minter
+from keystead.keys.ports import Lane
+from keystead.keys.service import KeyService
+from keystead.keys.tenancy import TenancyService
+from keystead.tenants.service import OwnerService, WorkspaceService
+from keystead.transport.dispatch import CallDispatcher, unit_handlers
+from keystead.transport.services.keys import KeyHandlers
+from keystead.transport.services.owners import OwnerHandlers
+from keystead.transport.services.verification import VerificationHandlers
+from keystead.transport.services.workspaces import WorkspaceHandlers
+from keystead.verification.authentication import Authenticator, Refusals
+from keystead.verification.freshness import Lease, Touches
+from keystead.verification.last_use import LastUses
+from keystead.verification.resolver import Limits, SecretResolver
+from keystead.verification.service import VerificationService
+
+_MINT_LANE = LaneSize(threads=1, waiting=200)
+_IMPORT_LANE = LaneSize(threads=1, waiting=20)
+
+
+class Core:
+    """Everything that serves a call, and the stores beneath it."""
+
+    def __init__(self, settings: Settings, keyring: MasterKeyring, database: Database) -> None:
+        """Wire; nothing is connected to yet."""
+        self.clock = SystemClock()
+        self.ids = IdSource(self.clock)
+        self.keyring = keyring
+        self.database = database
+        self.touches = Touches()
+        self.lease = Lease(settings.staleness_bound_ms)
+        self.uses = LastUses()
+        self.refusals = Refusals()
+        self.hasher = BcryptHasher(cost=settings.bcrypt_cost, lanes=_lanes(settings))
+        self.units = SqlUnits(database, clock=self.clock, ids=self.ids, on_commit=self._touch)
+        self.log = SqlEventLog(database)
+        self.last_uses = SqlLastUse(database)
+        self.masters = SqlMasters(database, clock=self.clock)
+        self.owners = OwnerService(self.clock)
+        self.workspaces = WorkspaceService(self.clock)
+        minter = Minter(keyring=keyring, hasher=self.hasher, ids=self.ids, clock=self.clock)
+        self.keys = KeyService(minter=minter, owners=self.owners, ids=self.ids, clock=self.clock)
+        self.tenancy = TenancyService(
+            minter=minter, keys=self.keys, workspaces=self.workspaces, ids=self.ids, clock=self.clock
+        )
+        self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
+        self.resolver = SecretResolver(
+            store=SqlSnapshots(database),
+            keyring=keyring,
+            hasher=self.hasher,
+            touches=self.touches,
+            lease=self.lease,
+            clock=self.clock,
+            limits=Limits(settings.cached_secrets, settings.serve_stale),
+        )
+        self.verification = VerificationService(self.resolver, self.uses, self.clock)
+
+    def dispatcher(self) -> CallDispatcher:
+        """Serve the contract's methods with the domains."""
+        page_tokens = PageTokens(self.keyring.page_token_secret)
+        identifier = Identifier(keyring=self.keyring, hasher=self.hasher)
+        return CallDispatcher(
+            authenticator=Authenticator(self.resolver, self.uses, self.clock),
+            refusals=self.refusals,
+            units=self.units,
+            memory=ReplyMemory(self.keyring, self.clock),
+            verification=VerificationHandlers(self.verification),
+            handlers=unit_handlers(
+                KeyHandlers(self.keys, identifier, page_tokens, self.clock),
+                OwnerHandlers(self.owners, self.tenancy, page_tokens),
+                WorkspaceHandlers(self.workspaces, self.tenancy, page_tokens, self.clock),
+            ),
+        )
+
+    async def demand_masters(self) -> None:
+        """Refuse to go on with the wrong master keys; make the database know new ones."""
+        registered = await self.masters.registered()
+        in_use = await self.masters.in_use()
+        demand_masters(configured=self.keyring.checks, registered=registered, in_use=in_use)
+        for master_id, check in self.keyring.checks.items():
+            if master_id not in registered:
+                await self.masters.register(master_id, check)
+
+    def _touch(self, changes: Sequence[Change]) -> None:
+        """Make what a committed unit changed old in this process at once (P3)."""
+        for change in changes:
+            self.touches.touch(change.touches)
+
+
+@asynccontextmanager
+async def core(settings: Settings, *, create: bool = False) -> AsyncIterator[Core]:
+    """Open the stores; ``create`` makes a master key when none is configured and the database knows none."""
+    await check_schema(settings.database_url)
+    async with AsyncExitStack() as stack:
+        database = Database.connect(settings.database_url, settings=database_settings(settings))
+        stack.push_async_callback(database.close)
+        known = await SqlMasters(database, clock=SystemClock()).registered()
+        made = Core(settings, open_keyring(settings, create=create and not known), database)
+        stack.callback(made.hasher.close)
+        await made.demand_masters()
+        yield made
+
+
+def open_keyring(settings: Settings, *, create: bool) -> MasterKeyring:
+    """Read the master keys from the settings, else the data directory; raise ``ConfigError`` when there is none."""
+    texts = [text for text in re.split(r"[\s,]+", settings.master_keys.get_secret_value()) if text]
+    try:
+        secrets = [decode_master_key(text) for text in texts]
+        if not secrets and (kept := data_directory.master_key(settings.data_dir, create=create)) is not None:
+            secrets = [kept]
+        distrusted = frozenset(re.findall(r"[^\s,]+", settings.distrusted_masters))
+        return MasterKeyring(secrets, distrusted=distrusted)
+    except ValueError as error:
+        raise ConfigError([f"master_keys (KEYSTEAD_MASTER_KEYS): {error}"]) from None
+
+
+def database_settings(settings: Settings) -> DatabaseSettings:
+    """Bound the ways to the database."""
+    return DatabaseSettings(
+        pool_size=settings.database_connections,
+        pool_timeout_ms=settings.database_timeout_ms,
+        connect_timeout_ms=settings.database_timeout_ms,
+        command_timeout_ms=settings.database_timeout_ms,
+    )
+
+
+def _lanes(settings: Settings) -> dict[Lane, LaneSize]:
+    return {
+        Lane.VERIFY: LaneSize(min(settings.verify_threads, os.cpu_count() or 1), settings.verify_waiting),
+        Lane.MINT: _MINT_LANE,
+        Lane.IMPORT: _IMPORT_LANE,
+    }

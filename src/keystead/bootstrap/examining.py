@@ -1,0 +1,97 @@
+"""What ``keystead doctor`` looks at: the settings against the running world."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal
+
+import bcrypt
+
+from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.migration import check_schema
+from keystead.bootstrap.core import Core, database_settings, open_keyring
+from keystead.config import Settings
+from keystead.kernel.errors import KeysteadError
+
+_SLOW_START_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; ``advice`` says what to do when it is not ``ok``."""
+
+    name: str
+    status: Literal["ok", "warning", "failed"]
+    detail: str
+    advice: str = ""
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at everything; a finding that others hang on ends the list when it failed."""
+    return [finding async for finding in _findings(settings)]
+
+
+async def _findings(settings: Settings) -> AsyncIterator[Finding]:
+    yield _data_directory(settings)
+    yield _hashing(settings)
+    yield _listeners(settings)
+    try:
+        keyring = open_keyring(settings, create=False)
+    except KeysteadError as error:
+        yield Finding("master keys", "failed", error.public, "set KEYSTEAD_MASTER_KEYS, or run `keystead up` once")
+        return
+    yield Finding("master keys", "ok", f"{len(keyring.checks)} configured, {keyring.current_id} mints")
+    database = Database.connect(settings.database_url, settings=database_settings(settings))
+    try:
+        async for finding in _database(settings, Core(settings, keyring, database)):
+            yield finding
+    finally:
+        await database.close()
+
+
+async def _database(settings: Settings, looked_at: Core) -> AsyncIterator[Finding]:
+    began_s = time.perf_counter()
+    try:
+        await looked_at.database.ping()
+        yield Finding("database", "ok", f"answers in {(time.perf_counter() - began_s) * 1_000:.1f} ms")
+        await check_schema(settings.database_url)
+        yield Finding("schema", "ok", "is this version's")
+        await looked_at.demand_masters()
+        yield Finding("master keys in use", "ok", "all configured")
+    except KeysteadError as error:
+        yield Finding("database", "failed", error.public, "see the detail")
+    finally:
+        looked_at.hasher.close()
+
+
+def _data_directory(settings: Settings) -> Finding:
+    path = settings.data_dir
+    if not path.exists():
+        return Finding("data directory", "warning", f"{path} does not exist yet", "`keystead up` makes it")
+    if path.stat().st_mode & 0o077:
+        return Finding("data directory", "warning", f"{path} can be read by others", f"chmod 700 {path}")
+    return Finding("data directory", "ok", str(path))
+
+
+def _hashing(settings: Settings) -> Finding:
+    """Say how fast a restart recovers: bcrypt runs once per secret and process."""
+    began_s = time.perf_counter()
+    bcrypt.hashpw(b"x" * 44, bcrypt.gensalt(settings.bcrypt_cost))
+    each_s = time.perf_counter() - began_s
+    threads = min(settings.verify_threads, os.cpu_count() or 1)
+    rate = threads / each_s
+    cost = settings.bcrypt_cost
+    detail = f"cost {cost} takes {each_s * 1_000:.0f} ms; a restart re-verifies about {rate:.0f} keys a second"
+    if 10_000 / rate > _SLOW_START_S:
+        advice = "lower bcrypt_cost: 190 random bits gain nothing from a slow hash"
+        return Finding("bcrypt", "warning", detail, advice)
+    return Finding("bcrypt", "ok", detail)
+
+
+def _listeners(settings: Settings) -> Finding:
+    if settings.insecure and settings.tls_cert is None:
+        return Finding("transport", "warning", "listeners may be reached in the clear", "give --tls-cert and --tls-key")
+    return Finding("transport", "ok", f"gRPC {settings.grpc}, HTTP {settings.http}")

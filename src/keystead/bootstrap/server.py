@@ -1,0 +1,176 @@
+"""Transports and loops on the core: what ``keystead serve`` runs."""
+
+from __future__ import annotations
+
+import gc
+import ipaddress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from keystead.adapters.files import data_directory
+from keystead.adapters.linux.process import make_undumpable
+from keystead.adapters.sql.replies import SqlReplyKeeper
+from keystead.adapters.structlog import logs
+from keystead.bootstrap.core import Core, core
+from keystead.config import ConfigError, Settings
+from keystead.gen.v1 import keys_pb2, owners_pb2, verification_pb2, workspaces_pb2
+from keystead.kernel.errors import StartError
+from keystead.transport.calls import Method, methods_of
+from keystead.transport.dispatch import VERIFY_KEY
+from keystead.transport.grpc.server import GrpcServer
+from keystead.transport.grpc.settings import GrpcSettings
+from keystead.transport.http.app import HttpApplication
+from keystead.transport.http.server import HttpServer
+from keystead.transport.http.settings import HttpSettings
+from keystead.transport.listening import Address, ListenError, TlsFiles
+from keystead.worker.follower import LogFollower
+from keystead.worker.housekeeping import Housekeeper
+from keystead.worker.last_use import LastUseSaver
+from keystead.worker.loop import Loop
+
+SERVICES: tuple[ServiceDescriptor, ...] = (
+    workspaces_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
+    owners_pb2.DESCRIPTOR.services_by_name["OwnerService"],
+    keys_pb2.DESCRIPTOR.services_by_name["KeyService"],
+    verification_pb2.DESCRIPTOR.services_by_name["VerificationService"],
+)
+_LAST_USE_INTERVAL_MS = 2_000
+_HOUSEKEEPING_INTERVAL_MS = 60_000
+_IN_THE_CLEAR = "give --tls-cert and --tls-key, or --insecure when something in front of it encrypts"
+_GARBAGE_THRESHOLDS = (50_000, 20, 100)
+
+
+class AddressUnusableError(StartError):
+    """Raised when a listener's address cannot be had."""
+
+    code = "address_unusable"
+
+    def __init__(self, flag: str, error: ListenError) -> None:
+        """Name the flag that says where else to listen."""
+        super().__init__(public=f"{flag}: {error}. Give another address with {flag} HOST:PORT.")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that listens: ``grpc`` as HOST:PORT, ``http`` as a URL, both with the port that was bound."""
+
+    grpc: str
+    http: str
+
+
+def service_methods() -> list[Method]:
+    """Return every method of the contract."""
+    return [method for service in SERVICES for method in methods_of(service)]
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Serve from entry to exit. On entry the log has been read and both listeners listen; on exit calls may finish."""
+    logs.configure(level=settings.log_level, form=settings.log_format)
+    make_undumpable()
+    grpc_settings, http_settings = _listeners(settings)
+    grace_s = settings.drain_ms / 1_000
+    async with AsyncExitStack() as stack:
+        stack.enter_context(data_directory.locked(settings.data_dir))
+        served = await stack.enter_async_context(core(settings))
+        await _start_loops(stack, served, settings)
+        dispatcher = served.dispatcher()
+        grpc = GrpcServer(service_methods(), dispatcher, grpc_settings, batches={VERIFY_KEY: dispatcher.verify_now})
+        http = HttpServer(
+            HttpApplication(service_methods(), dispatcher, _Readiness(served), http_settings), http_settings
+        )
+        with _naming("--grpc"):
+            grpc_port = await grpc.start()
+        stack.push_async_callback(grpc.stop, grace_s)
+        with _naming("--http"):
+            http_port = await http.start()
+        stack.push_async_callback(http.stop, grace_s)
+        await grpc.set_serving(serving=True)
+        _settle_memory()
+        scheme = "https" if settings.tls_cert else "http"
+        yield Running(
+            grpc=str(Address(grpc_settings.address.host, grpc_port)),
+            http=f"{scheme}://{Address(http_settings.address.host, http_port)}",
+        )
+
+
+async def _start_loops(stack: AsyncExitStack, served: Core, settings: Settings) -> None:
+    """Read the log once, so that nothing is answered before this process may vouch for it; then begin the loops."""
+    follower = LogFollower(log=served.log, touches=served.touches, lease=served.lease, clock=served.clock)
+    saver = LastUseSaver(served.uses, served.last_uses)
+    keeper = Housekeeper(replies=SqlReplyKeeper(served.database), refusals=served.refusals, clock=served.clock)
+    await follower.turn()
+    for loop in (
+        Loop("follow the log", follower.turn, interval_ms=settings.poll_interval_ms),
+        Loop("save last uses", saver.turn, interval_ms=_LAST_USE_INTERVAL_MS, once_more=True),
+        Loop("housekeeping", keeper.turn, interval_ms=_HOUSEKEEPING_INTERVAL_MS),
+    ):
+        loop.start()
+        stack.push_async_callback(loop.stop)
+
+
+class _Readiness:
+    """Why the server should get no calls now; nothing when it should."""
+
+    def __init__(self, served: Core) -> None:
+        self._served = served
+
+    async def __call__(self) -> list[str]:
+        if self._served.resolver.vouches:
+            return []
+        return ["the event log has not been read for longer than staleness_bound_ms"]
+
+
+def _listeners(settings: Settings) -> tuple[GrpcSettings, HttpSettings]:
+    tls = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = TlsFiles(settings.tls_cert, settings.tls_key)
+    grpc_address = _address("grpc", settings.grpc, settings)
+    http_address = _address("http", settings.http, settings)
+    grpc_settings = GrpcSettings(
+        address=grpc_address,
+        engine=settings.grpc_engine,
+        tls=tls,
+        reflection=settings.grpc_reflection,
+        message_maximum_bytes=settings.message_max_bytes,
+    )
+    http_settings = HttpSettings(address=http_address, tls=tls, message_maximum_bytes=settings.message_max_bytes)
+    return grpc_settings, http_settings
+
+
+def _address(name: str, text: str, settings: Settings) -> Address:
+    """Read where to listen; off loopback only with TLS or an explicit ``--insecure``."""
+    try:
+        address = Address.parse(text)
+    except ValueError as error:
+        raise ConfigError([f"{name} (--{name}, KEYSTEAD_{name.upper()}): {error}"]) from None
+    if settings.tls_cert is None and not settings.insecure and not _is_loopback(address.host):
+        raise ConfigError([f"{name} (--{name}): {address} would be served in the clear to others; {_IN_THE_CLEAR}"])
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextmanager
+def _naming(flag: str) -> Iterator[None]:
+    try:
+        yield
+    except ListenError as error:
+        raise AddressUnusableError(flag, error) from None
+
+
+def _settle_memory() -> None:
+    """Spare the collector what lives as long as the process, and let it walk a million cached entries rarely."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)

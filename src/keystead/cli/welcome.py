@@ -1,0 +1,136 @@
+"""The first screen: where the service listens, where its keys are, and three commands that work when they are pasted.
+
+Commands stand without frames, and no line of them is longer than 80 columns, so that they can be copied as they are.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.text import Text
+
+from keystead import __version__
+from keystead.bootstrap import Running
+from keystead.cli.output import screen
+from keystead.cli.saved_keys import KeyFiles, SavedKeys
+from keystead.config import Settings
+
+_VERIFY_PATH = "/keystead.v1.VerificationService/VerifyKey"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """What the screen tells. Keys are shown only when ``show_keys``."""
+
+    server: Running
+    settings: Settings
+    files: KeyFiles
+    saved: SavedKeys | None
+    first: bool
+    show_keys: bool
+    demo: bool
+
+
+def print_welcome(welcome: Welcome) -> None:
+    """Print the screen."""
+    console = screen()
+    for line in welcome_lines(welcome):
+        console.print(line, soft_wrap=True)
+
+
+def welcome_lines(welcome: Welcome) -> Iterator[Text]:
+    """Compose the screen, line by line."""
+    yield Text.assemble(("● ", "green"), (f"Keystead {__version__} is up", "bold"))
+    yield Text()
+    yield _fact("gRPC", welcome.server.grpc)
+    yield _fact("HTTP", welcome.server.http)
+    yield _fact("Data", str(welcome.settings.data_dir))
+    if welcome.saved is None:
+        yield from _lines_without_keys(welcome)
+    else:
+        yield _fact("Keys", f"{welcome.files.json} (mode 0600)")
+        yield from _lines_about_keys(welcome, welcome.saved)
+        yield from _lines_to_try(welcome)
+    if welcome.demo:
+        yield Text()
+        yield Text("Demo: about five sample calls a second are made, good and bad ones.", style="yellow")
+    yield Text()
+    yield Text("Ctrl-C stops the service; the data stays.", style="dim")
+
+
+def _fact(name: str, value: str) -> Text:
+    return Text.assemble((f"  {name}  ", "dim"), value)
+
+
+def _lines_without_keys(welcome: Welcome) -> Iterator[Text]:
+    yield Text()
+    yield Text(f"This database was set up before, and {welcome.files.json} holds no keys for it.")
+    yield Text("They were shown when it was made. Set KEYSTEAD_MANAGEMENT_KEY to use the command line.")
+
+
+def _lines_about_keys(welcome: Welcome, saved: SavedKeys) -> Iterator[Text]:
+    if not welcome.first:
+        return
+    yield Text()
+    yield Text("First run: made a workspace, a management key and a sample customer key.")
+    if not welcome.show_keys:
+        yield Text(f"The keys stand in {welcome.files.json} and nowhere else.")
+        return
+    yield Text("They stand in that file, and here this once:")
+    yield Text()
+    yield Text("  Management key", style="dim")
+    yield Text(f"  {saved.management_key}")
+    yield Text("  Sample key", style="dim")
+    yield Text(f"  {saved.sample_key}")
+
+
+def _lines_to_try(welcome: Welcome) -> Iterator[Text]:
+    where = "" if welcome.files.env.is_absolute() else ", in this directory"
+    yield Text()
+    yield Text(f"Try it, in another terminal{where}:", style="bold")
+    yield Text()
+    yield _code(f"source {shlex.quote(str(welcome.files.env))}")
+    yield from _step(1, "Verify the sample key by HTTP:", curl_command(welcome.settings.tls_cert))
+    yield from _step(2, "The same by gRPC:", "make try-grpc")
+    rotate = f'{program()} keys rotate "$KEYSTEAD_SAMPLE_KEY_ID" --overlap 24h'
+    yield from _step(3, "Rotate it; the old secret works on for 24 hours:", rotate)
+
+
+def _step(number: int, said: str, code: str) -> Iterator[Text]:
+    yield Text()
+    yield Text(f"{number}. {said}")
+    for line in code.splitlines():
+        yield _code(line)
+
+
+def _code(line: str) -> Text:
+    return Text(f"   {line}", style="cyan")
+
+
+def curl_command(tls_cert: Path | None = None) -> str:
+    """Write the call that verifies the sample key, for a shell that has sourced the env file."""
+    trusted = f" --cacert {shlex.quote(str(tls_cert))}" if tls_cert else ""
+    return "\n".join(
+        (
+            f'curl -sS{trusted} "$KEYSTEAD_URL{_VERIFY_PATH}" \\',
+            '  -H "authorization: Bearer $KEYSTEAD_MANAGEMENT_KEY" \\',
+            '  -H "content-type: application/json" \\',
+            '  -d "{\\"key\\":\\"$KEYSTEAD_SAMPLE_KEY\\",\\"environment\\":\\"LIVE\\"}"',
+        )
+    )
+
+
+def program() -> str:
+    """Say how to run this command line from here: its name when that is on PATH, else its path."""
+    if shutil.which("keystead"):
+        return "keystead"
+    path = Path(sys.argv[0]).absolute()
+    if path.name != "keystead":
+        return f"{Path(sys.executable)} -m keystead"
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

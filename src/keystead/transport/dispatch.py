@@ -1,0 +1,204 @@
+"""The one way of every call, on every transport: who calls, may he, was it asked before, then the handler.
+
+Authentication and the method's own scope come before anything is looked up, so a refusal tells nothing of what exists.
+A mutation runs in one unit of work that also keeps its reply for a retry (P9).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+
+from keystead.idempotency.errors import SlotTakenError
+from keystead.idempotency.service import Attempt, ReplyMemory, check_idempotency_key
+from keystead.kernel.bounds import has_control_characters
+from keystead.kernel.change import Actor, ActorType, Origin
+from keystead.kernel.errors import KeysteadError, invalid
+from keystead.keys.errors import PermissionDeniedError, UnauthenticatedError
+from keystead.keys.model import KeyKind
+from keystead.keys.ports import Units
+from keystead.keys.principal import Principal
+from keystead.transport.calls import Access, Call, Outcome
+from keystead.transport.context import Context
+from keystead.transport.services.keys import KeyHandlers
+from keystead.transport.services.owners import OwnerHandlers
+from keystead.transport.services.verification import VerificationHandlers
+from keystead.transport.services.workspaces import WorkspaceHandlers
+from keystead.verification.authentication import Authenticator, Refusals
+
+_HEADER_CHARACTERS = 256
+VERIFY_KEY = "/keystead.v1.VerificationService/VerifyKey"
+_BATCH_VERIFY = "/keystead.v1.VerificationService/BatchVerify"
+
+UnitHandler = Callable[[Context, Any], Awaitable[Message]]
+FreeHandler = Callable[[Principal, Any], Awaitable[Message]]
+
+
+def unit_handlers(*services: KeyHandlers | OwnerHandlers | WorkspaceHandlers) -> dict[str, UnitHandler]:
+    """Map method names (``CreateKey``) to the handlers that serve them; names are unique over all services."""
+    found: dict[str, UnitHandler] = {}
+    for service in services:
+        for name in vars(type(service)):
+            if not name.startswith("_"):
+                found[_method_name(name)] = getattr(service, name)
+    return found
+
+
+def _method_name(handler_name: str) -> str:
+    return re.sub(r"(?:^|_)([a-z])", lambda match: match[1].upper(), handler_name)
+
+
+class CallDispatcher:
+    """Answers every call of every service."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        refusals: Refusals,
+        units: Units,
+        memory: ReplyMemory,
+        verification: VerificationHandlers,
+        handlers: Mapping[str, UnitHandler],
+    ) -> None:
+        """Serve ``handlers`` inside ``units``, and ``verification`` without."""
+        self._authenticator = authenticator
+        self._refusals = refusals
+        self._units = units
+        self._memory = memory
+        self._verification = verification
+        self._handlers = handlers
+
+    async def __call__(self, call: Call, request: Any) -> Message | bytes:
+        """Answer ``call``; raise a ``KeysteadError`` to refuse it."""
+        try:
+            caller = await self._caller(call)
+            _demand_access(caller, call.method.access)
+            path = call.method.path
+            if path == VERIFY_KEY:
+                return self._verification.verify_warm(caller, request) or await self._verification.verify_key(
+                    caller, request
+                )
+            if path == _BATCH_VERIFY:
+                return await self._verification.batch_verify(caller, request)
+            return await self._in_unit(call, caller, request)
+        except KeysteadError as refused:
+            self._count(call, refused)
+            raise
+
+    def verify_now(self, calls: Sequence[tuple[Call, Any]]) -> list[Outcome]:
+        """Answer those ``VerifyKey`` calls of a batch that need no awaiting; None sends a call the long way."""
+        return [self._verify_now(call, request) for call, request in calls]
+
+    def _verify_now(self, call: Call, request: Any) -> Outcome:
+        try:
+            if call.authorization_count > 1:
+                return None
+            caller = self._authenticator.warm(call.authorization, call)
+            if caller is None:
+                return None
+            _demand_access(caller, call.method.access)
+            return self._verification.verify_warm(caller, request)
+        except KeysteadError as refused:
+            self._count(call, refused)
+            return refused
+
+    def _count(self, call: Call, refused: KeysteadError) -> None:
+        if isinstance(refused, UnauthenticatedError | PermissionDeniedError):
+            self._refusals.count(call.method.name, refused.internal or refused.code)
+
+    async def _caller(self, call: Call) -> Principal:
+        authorization = call.authorization
+        if call.authorization_count > 1:
+            raise UnauthenticatedError("several different credentials")
+        known = self._authenticator.warm(authorization, call)
+        return known or await self._authenticator.authenticate(authorization, call)
+
+    async def _in_unit(self, call: Call, caller: Principal, request: Any) -> Message | bytes:
+        handler = self._handlers[call.method.name]
+        if call.method.access.mutates:
+            return await self._mutate(call, caller, request, handler)
+        async with self._units.read(caller.scope) as unit:
+            return await handler(Context(caller, unit), request)
+
+    async def _mutate(self, call: Call, caller: Principal, request: Any, handler: UnitHandler) -> Message | bytes:
+        attempt = _attempt_of(call, caller, request)
+        origin = _origin_of(call, caller)
+        if attempt is None:
+            async with self._units.begin(caller.scope, origin) as unit:
+                return await handler(Context(caller, unit), request)
+        if (before := await self._replay(caller, attempt)) is not None:
+            return before
+        try:
+            async with self._units.begin(caller.scope, origin) as unit:
+                reply = await handler(Context(caller, unit), request)
+                whole, public = _both_forms(reply, call.method.access)
+                await self._memory.keep(unit.replies, attempt, whole=whole, public=public)
+            return reply
+        except (SlotTakenError, KeysteadError):
+            # Two calls with one idempotency key raced: the loser failed on what the winner had done.
+            if (before := await self._replay(caller, attempt)) is not None:
+                return before
+            raise
+
+    async def _replay(self, caller: Principal, attempt: Attempt) -> bytes | None:
+        async with self._units.read(caller.scope) as unit:
+            return await self._memory.find(unit.replies, attempt)
+
+
+def _demand_access(caller: Principal, access: Access) -> None:
+    if caller.kind is KeyKind.OPERATOR:
+        if not access.operator:
+            raise PermissionDeniedError("Operator keys may call WorkspaceService alone.")
+        return
+    if access.operator_only:
+        raise PermissionDeniedError("Only an operator key may do this; `keystead bootstrap` makes one.")
+    caller.demand(access.scope)
+
+
+def _attempt_of(call: Call, caller: Principal, request: Any) -> Attempt | None:
+    """Read the idempotency key from the message or the header, which must agree; None when there is none."""
+    header = call.header("idempotency-key")
+    if header and request.idempotency_key and header != request.idempotency_key:
+        raise invalid("idempotency_key", "differs from the header Idempotency-Key; send one of them")
+    idempotency_key = request.idempotency_key or header
+    if not idempotency_key:
+        return None
+    check_idempotency_key(idempotency_key, returns_secret=call.method.access.returns_secret)
+    asked = type(request)()
+    asked.CopyFrom(request)
+    asked.ClearField("idempotency_key")
+    return Attempt(
+        workspace_id=caller.workspace_id,
+        credential_id=caller.key_id,
+        method=call.method.path,
+        idempotency_key=idempotency_key,
+        request=asked.SerializeToString(deterministic=True),
+    )
+
+
+def _origin_of(call: Call, caller: Principal) -> Origin:
+    return Origin(
+        actor=Actor(ActorType.KEY, caller.key_id),
+        client_ip=call.peer,
+        user_agent=_harmless(call.header("user-agent")),
+        request_id=_harmless(call.header("x-request-id")),
+    )
+
+
+def _harmless(text: str) -> str:
+    return "" if has_control_characters(text) else text[:_HEADER_CHARACTERS]
+
+
+def _both_forms(reply: Message, access: Access) -> tuple[bytes, bytes]:
+    """Serialise a reply whole, and without its secret."""
+    whole = reply.SerializeToString()
+    if not access.returns_secret:
+        return whole, whole
+    public = type(reply)()
+    public.CopyFrom(reply)
+    public.ClearField("secret")
+    return whole, public.SerializeToString()

@@ -1,0 +1,80 @@
+"""What both engines do with a call once they have its bytes: decode, dispatch, encode, or refuse.
+
+The engines' own deserialisers and limits answer with texts of their own, so they are left out: an engine moves bytes,
+and everything a caller can read is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+
+from keystead.kernel.errors import KeysteadError
+from keystead.transport.binary import read_binary
+from keystead.transport.calls import Batch, Call, Dispatcher, Outcome
+from keystead.transport.errors import MessageTooLargeError, OverloadedError
+from keystead.transport.refusals import Refusal, refusal_of
+
+Answer = bytes | Refusal
+
+
+class Answering:
+    """Answers calls through one dispatcher, at most ``concurrent_calls_maximum`` at once."""
+
+    def __init__(self, dispatch: Dispatcher, *, message_maximum_bytes: int, concurrent_calls_maximum: int) -> None:
+        """Keep the bounds, both of which must be positive."""
+        self._dispatch = dispatch
+        self._message_maximum_bytes = message_maximum_bytes
+        self._concurrent_calls_maximum = concurrent_calls_maximum
+        self._running = 0
+
+    def decode(self, call: Call, payload: bytes) -> Message:
+        """Read the request; raises a ``KeysteadError`` when it is too large, or none."""
+        if len(payload) > self._message_maximum_bytes:
+            raise MessageTooLargeError(self._message_maximum_bytes)
+        return read_binary(call.method.request, payload)
+
+    async def answer(self, call: Call, payload: bytes) -> Answer:
+        """Decode and answer. Raises nothing but what cancels the task."""
+        if self._running >= self._concurrent_calls_maximum:
+            return refusal_of(OverloadedError(), call.method.path)
+        self._running += 1
+        try:
+            reply = await self._dispatch(call, self.decode(call, payload))
+            return reply if isinstance(reply, bytes) else reply.SerializeToString()
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises becomes a refusal, here and nowhere else
+            return refusal_of(error, call.method.path)
+        finally:
+            self._running -= 1
+
+    def answer_together(self, batch: Batch, calls: Sequence[tuple[Call, bytes]]) -> list[Answer | None]:
+        """Answer what ``batch`` can answer at once, each call for itself; None stands for one that must be awaited."""
+        answers: list[Answer | None] = [None] * len(calls)
+        decoded: list[tuple[Call, Message]] = []
+        places: list[int] = []
+        for place, (call, payload) in enumerate(calls):
+            try:
+                decoded.append((call, self.decode(call, payload)))
+                places.append(place)
+            except KeysteadError as error:
+                answers[place] = refusal_of(error, call.method.path)
+        if decoded:
+            for place, (call, _), outcome in zip(places, decoded, _outcomes(batch, decoded), strict=True):
+                answers[place] = _answer_of(outcome, call)
+        return answers
+
+
+def _outcomes(batch: Batch, decoded: list[tuple[Call, Message]]) -> Sequence[Outcome]:
+    try:
+        return batch(decoded)
+    except Exception as error:  # noqa: BLE001  # a fault of the batch fails its calls, not the engine
+        return [error] * len(decoded)
+
+
+def _answer_of(outcome: Outcome, call: Call) -> Answer | None:
+    if isinstance(outcome, Message):
+        return outcome.SerializeToString()
+    if isinstance(outcome, Exception):
+        return refusal_of(outcome, call.method.path)
+    return outcome

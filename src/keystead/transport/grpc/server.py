@@ -1,0 +1,66 @@
+"""The gRPC listener: one set of methods, one of two engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from keystead.transport.calls import Batch, Dispatcher, Method
+from keystead.transport.grpc.answering import Answering
+from keystead.transport.grpc.native import NativeEngine
+from keystead.transport.grpc.reference import Health, ReferenceEngine, make_server
+from keystead.transport.grpc.settings import GrpcSettings
+
+
+class GrpcServer:
+    """Serves methods, health and, if wished, reflection, from ``start`` to ``stop``; it cannot be started again."""
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        dispatch: Dispatcher,
+        settings: GrpcSettings,
+        *,
+        batches: Mapping[str, Batch] | None = None,
+    ) -> None:
+        """Prepare to serve ``methods``; ``batches`` (by path) spare the native engine a task for each call."""
+        self._methods = methods
+        self._dispatch = dispatch
+        self._settings = settings
+        self._batches = batches or {}
+        self._services = tuple(sorted({method.service for method in methods}))
+        self._engine: NativeEngine | ReferenceEngine | None = None
+        self._health: Health | None = None
+
+    async def start(self) -> int:
+        """Listen and serve on the running loop; returns the port. Raises ``ListenError`` naming the address.
+
+        Health says NOT_SERVING until ``set_serving``.
+        """
+        answering = Answering(
+            self._dispatch,
+            message_maximum_bytes=self._settings.message_maximum_bytes,
+            concurrent_calls_maximum=self._settings.concurrent_calls_maximum,
+        )
+        self._health = Health(self._services)
+        await self._health.set_serving(serving=False)
+        self._engine = self._make_engine(answering, self._health)
+        return await self._engine.start()
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Tell whoever checks or watches health; say False some time before ``stop``, so that balancers look away."""
+        if self._health is not None:
+            await self._health.set_serving(serving=serving)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, wait ``grace_s`` for those under way, cancel the rest."""
+        if self._engine is not None:
+            await self.set_serving(serving=False)
+            await self._engine.stop(grace_s)
+
+    def _make_engine(self, answering: Answering, health: Health) -> NativeEngine | ReferenceEngine:
+        settings = self._settings
+        if settings.engine_used == "grpcio":
+            server = make_server(self._methods, self._services, answering, health, settings)
+            return ReferenceEngine(server, settings)
+        fallback = make_server((), self._services, answering, health, settings)
+        return NativeEngine(self._methods, answering, settings, batches=self._batches, fallback=fallback)

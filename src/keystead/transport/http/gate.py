@@ -1,0 +1,172 @@
+"""What is settled before anybody decodes a request: path, method, headers, content type, and a whole body in bounds.
+
+connectrpc answers these with empty bodies, or not at all; here each gets a refusal that says what to send. The body is
+read to its end before the call starts, so a client that sends slowly holds a connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import NoReturn
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from keystead.kernel.errors import KeysteadError, invalid
+from keystead.transport.errors import (
+    MessageTooLargeError,
+    MethodNotAllowedError,
+    MethodNotFoundError,
+    RequestTimeoutError,
+    UnsupportedMediaTypeError,
+)
+from keystead.transport.http.refusing import connect_body
+from keystead.transport.refusals import Refusal, refusal_of
+
+_GRPC_WEB = "application/grpc-web"
+_CONTENT_TYPES = frozenset(
+    {"application/json", "application/proto", _GRPC_WEB, "application/grpc-web+proto", "application/grpc-web+json"}
+)
+_ENCODINGS = frozenset({"", "identity", "gzip"})
+_FORMS = {
+    "connect-timeout-ms": (re.compile(r"[0-9]{1,10}"), "must be milliseconds, at most 10 digits"),
+    "connect-protocol-version": (re.compile("1"), "must be 1"),
+    "grpc-timeout": (re.compile(r"[0-9]{1,8}[HMSmun]"), "must be at most 8 digits and a unit, for example 500m"),
+    "content-length": (re.compile(r"[0-9]{1,12}"), "must be a number of bytes"),
+}
+
+
+class _GoneError(Exception):
+    """Raised when the client left before its request was whole: nobody is there to answer."""
+
+
+class Gate:
+    """Lets through to ``inner`` what is a call of one of ``paths``, with its body read."""
+
+    def __init__(
+        self, inner: ASGIApp, paths: Iterable[str], *, message_maximum_bytes: int, body_timeout_ms: int
+    ) -> None:
+        """Keep the bounds."""
+        self._inner = inner
+        self._paths = frozenset(paths)
+        self._message_maximum_bytes = message_maximum_bytes
+        self._body_timeout_ms = body_timeout_ms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            headers = _checked_headers(scope)
+            self._check(scope, headers)
+            body = await self._body(receive, headers)
+        except _GoneError:
+            return
+        except KeysteadError as error:
+            await _refuse(refusal_of(error, scope["path"][:200]), scope, send)
+            return
+        await self._inner(scope, _replay(body, receive), send)
+
+    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
+        path = scope["path"]
+        if path not in self._paths:
+            raise MethodNotFoundError(path)
+        if scope["method"] != "POST":
+            raise MethodNotAllowedError
+        _check_content_type(headers)
+        for name, (form, description) in _FORMS.items():
+            if name in headers and not form.fullmatch(headers[name]):
+                raise invalid(f"header {name}", description)
+
+    async def _body(self, receive: Receive, headers: dict[str, str]) -> bytes:
+        if int(headers.get("content-length", "0")) > self._message_maximum_bytes:
+            raise MessageTooLargeError(self._message_maximum_bytes)
+        try:
+            async with asyncio.timeout(self._body_timeout_ms / 1_000):
+                return await self._read(receive)
+        except TimeoutError:
+            raise RequestTimeoutError(self._body_timeout_ms) from None
+
+    async def _read(self, receive: Receive) -> bytes:
+        chunks: list[bytes] = []
+        size_bytes = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _GoneError
+            chunk = message.get("body", b"")
+            size_bytes += len(chunk)
+            if size_bytes > self._message_maximum_bytes:
+                raise MessageTooLargeError(self._message_maximum_bytes)
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    waiting = [body]
+
+    async def replay() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return replay
+
+
+def _checked_headers(scope: Scope) -> dict[str, str]:
+    """Read the headers; the first of a name counts, as it does for connectrpc."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name = raw_name.decode("ascii", "replace")
+        try:
+            value = raw_value.decode("utf-8")
+        except UnicodeDecodeError:
+            _refuse_header(name)
+        if not name.isascii() or not value.replace("\t", " ").isprintable():
+            _refuse_header(name)
+        headers.setdefault(name, value)
+    return headers
+
+
+def _refuse_header(name: str) -> NoReturn:
+    shown = "".join([letter for letter in name if letter.isascii() and letter.isprintable()])
+    raise invalid(f"header {shown}", "must be printable text")
+
+
+def _check_content_type(headers: dict[str, str]) -> None:
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in _CONTENT_TYPES:
+        hint = "; gRPC itself has a port of its own" if content_type.startswith("application/grpc") else ""
+        raise UnsupportedMediaTypeError(f"Send content-type: application/json (or application/proto){hint}.")
+    for name in ("content-encoding", "grpc-encoding"):
+        if headers.get(name, "") not in _ENCODINGS:
+            raise UnsupportedMediaTypeError(f"Send the body plain, or with {name}: gzip.")
+
+
+async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
+    content_types = [value for name, value in scope["headers"] if name == b"content-type"]
+    if content_types and content_types[0].startswith(_GRPC_WEB.encode()):
+        status, body, headers = 200, b"", _grpc_web_headers(refusal)
+    else:
+        status, headers = refusal.statuses.http, {"content-type": "application/json"}
+        body = json.dumps(connect_body(refusal), ensure_ascii=False).encode()
+    headers |= refusal.http_headers | {"content-length": str(len(body))}
+    if refusal.code == "method_not_allowed":
+        headers["allow"] = "POST"
+    if refusal.code in {"message_too_large", "request_timeout"}:
+        headers["connection"] = "close"  # the rest of the body is not read
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _grpc_web_headers(refusal: Refusal) -> dict[str, str]:
+    return {
+        "content-type": _GRPC_WEB,
+        "grpc-status": str(refusal.statuses.grpc.value[0]),
+        "grpc-message": quote(refusal.message, safe=""),
+        "grpc-status-details-bin": b64encode(refusal.status.SerializeToString()).decode().rstrip("="),
+    }

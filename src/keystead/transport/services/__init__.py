@@ -1,0 +1,1 @@
+"""One handler per method: decode, call, encode. gRPC and Connect are served by the same ones."""

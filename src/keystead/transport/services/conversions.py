@@ -1,0 +1,187 @@
+"""Between the contract's messages and the domain's values; nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keystead.gen.v1 import keys_pb2, owners_pb2, workspaces_pb2
+from keystead.kernel.bounds import Bounds
+from keystead.kernel.errors import NotAvailableYetError, invalid
+from keystead.kernel.ids import is_id
+from keystead.keys.model import Key, KeyKind, KeyState, SecretRecord, SecretStatus
+from keystead.keys.principal import Principal
+from keystead.tenants.model import Environment, Owner, Workspace
+from keystead.tenants.service import etag_of
+
+Value = TypeVar("Value")
+
+_TIMESTAMP_MS_MAX = 253_402_300_799_000
+
+ENVIRONMENT_NUMBERS = {
+    Environment.LIVE: keys_pb2.Key.LIVE,
+    Environment.TEST: keys_pb2.Key.TEST,
+    Environment.ALL: keys_pb2.Key.ALL,
+}
+KIND_NUMBERS = {
+    KeyKind.CUSTOMER: keys_pb2.Key.CUSTOMER,
+    KeyKind.SERVICE: keys_pb2.Key.SERVICE,
+    KeyKind.MANAGEMENT: keys_pb2.Key.MANAGEMENT,
+    KeyKind.OPERATOR: keys_pb2.Key.OPERATOR,
+}
+STATE_NUMBERS = {
+    KeyState.ACTIVE: keys_pb2.Key.ACTIVE,
+    KeyState.SUSPENDED: keys_pb2.Key.SUSPENDED,
+    KeyState.REVOKED: keys_pb2.Key.REVOKED,
+    KeyState.EXPIRED: keys_pb2.Key.EXPIRED,
+}
+STATUS_NUMBERS = {
+    SecretStatus.CURRENT: keys_pb2.Secret.CURRENT,
+    SecretStatus.RETIRING: keys_pb2.Secret.RETIRING,
+    SecretStatus.RETIRED: keys_pb2.Secret.RETIRED,
+}
+ENVIRONMENTS = {int(number): value for value, number in ENVIRONMENT_NUMBERS.items()}
+KINDS = {int(number): value for value, number in KIND_NUMBERS.items()}
+STATES = {int(number): value for value, number in STATE_NUMBERS.items()}
+
+
+def chosen(field: str, number: int, known: Mapping[int, Value]) -> Value | None:
+    """Return what an enum's number means, None when it was not given; raise for a number nobody knows."""
+    if number == 0:
+        return None
+    value = known.get(number)
+    if value is None:
+        raise invalid(field, f"has no value {number}")
+    return value
+
+
+def refuse_set(request: Message, *fields: str) -> None:
+    """Raise ``NotAvailableYetError`` when the caller gave a field that a later version will understand."""
+    given = {descriptor.name for descriptor, _ in request.ListFields()}
+    if used := [field for field in fields if field in given]:
+        raise NotAvailableYetError(used)
+
+
+def demand_id(field: str, text: str, prefix: str) -> str:
+    """Return ``text`` when it has the form of an id with ``prefix``; raise otherwise."""
+    if not is_id(text, prefix):
+        raise invalid(field, f"must be an id that begins with {prefix}_")
+    return text
+
+
+def demand_owner_id(text: str) -> str:
+    """Return ``text`` when it has the form of an owner's id; raise otherwise."""
+    bounds = Bounds()
+    bounds.owner_id("owner_id", text)
+    bounds.raise_if_any()
+    return text
+
+
+def moment_ms(field: str, message: Message, value: Timestamp) -> int | None:
+    """Read a moment to the millisecond, rounded down; None when it was not given. ``field`` may be a path."""
+    if not message.HasField(field.rsplit(".", 1)[-1]):
+        return None
+    found_ms = value.seconds * 1_000 + value.nanos // 1_000_000
+    if not 0 <= value.nanos < 1_000_000_000 or not 0 <= found_ms <= _TIMESTAMP_MS_MAX:
+        raise invalid(field, "must be a moment between 1970 and 9999")
+    return found_ms
+
+
+def duration_ms(field: str, message: Message, value: Duration) -> int | None:
+    """Read a duration to the millisecond, rounded down; None when it was not given."""
+    if not message.HasField(field):
+        return None
+    if value.seconds < 0 or not 0 <= value.nanos < 1_000_000_000:
+        raise invalid(field, "must not be negative")
+    return value.seconds * 1_000 + value.nanos // 1_000_000
+
+
+def timestamp(found_ms: int | None) -> Timestamp | None:
+    """Write a moment; None stays absent."""
+    return None if found_ms is None else moment(found_ms)
+
+
+def moment(found_ms: int) -> Timestamp:
+    """Write a moment."""
+    return Timestamp(seconds=found_ms // 1_000, nanos=found_ms % 1_000 * 1_000_000)
+
+
+def question_of(request: Message, caller: Principal) -> dict[str, object]:
+    """Tell one list from another: everything asked but the page, and who asks within which walls."""
+    asked = type(request)()
+    asked.CopyFrom(request)
+    for field in ("page_size", "page_token"):
+        asked.ClearField(field)
+    return {
+        "method": request.DESCRIPTOR.full_name,
+        "asked": asked.SerializeToString(deterministic=True).hex(),
+        "workspace": caller.workspace_id,
+        "environment": caller.environment,
+    }
+
+
+def key_message(key: Key, now_ms: int) -> keys_pb2.Key:
+    """Write a key as it is at ``now_ms``."""
+    return keys_pb2.Key(
+        id=key.id,
+        owner_id=key.owner_id,
+        name=key.name,
+        description=key.description,
+        environment=ENVIRONMENT_NUMBERS[key.environment],
+        state=STATE_NUMBERS[key.state_at(now_ms)],
+        kind=KIND_NUMBERS[key.kind],
+        scopes=key.scopes,
+        metadata=key.metadata,
+        tags=key.tags,
+        allowed_ips=key.allowed_ips,
+        created_at=timestamp(key.created_at_ms),
+        created_by=key.created_by,
+        updated_at=timestamp(key.updated_at_ms),
+        expires_at=timestamp(key.expires_at_ms),
+        revoked_at=timestamp(key.revoked_at_ms),
+        last_used_at=timestamp(key.last_used_at_ms),
+        etag=etag_of(key.version),
+        secrets=[secret_message(secret, now_ms) for secret in key.secrets],
+        state_reason=key.state_reason,
+    )
+
+
+def secret_message(secret: SecretRecord, now_ms: int) -> keys_pb2.Secret:
+    """Write the public part of a secret as it is at ``now_ms``."""
+    return keys_pb2.Secret(
+        id=secret.id,
+        prefix=secret.prefix,
+        status=STATUS_NUMBERS[secret.status(now_ms)],
+        created_at=timestamp(secret.created_at_ms),
+        retires_at=timestamp(secret.retires_at_ms),
+        last_used_at=timestamp(secret.last_used_at_ms),
+    )
+
+
+def owner_message(owner: Owner) -> owners_pb2.Owner:
+    """Write an owner."""
+    return owners_pb2.Owner(
+        owner_id=owner.owner_id,
+        name=owner.name,
+        metadata=owner.metadata,
+        suspended=owner.suspended,
+        created_at=timestamp(owner.created_at_ms),
+        updated_at=timestamp(owner.updated_at_ms),
+        etag=etag_of(owner.version),
+    )
+
+
+def workspace_message(workspace: Workspace) -> workspaces_pb2.Workspace:
+    """Write a workspace."""
+    return workspaces_pb2.Workspace(
+        id=workspace.id,
+        brand=workspace.brand,
+        name=workspace.name,
+        created_at=timestamp(workspace.created_at_ms),
+        updated_at=timestamp(workspace.updated_at_ms),
+        etag=etag_of(workspace.version),
+    )

@@ -1,0 +1,117 @@
+"""The handlers of ``VerificationService``: the hot path's two ends."""
+
+from __future__ import annotations
+
+from keystead.gen.v1 import keys_pb2, verification_pb2
+from keystead.kernel.bounds import has_control_characters
+from keystead.kernel.errors import FieldViolation, InvalidRequestError, invalid
+from keystead.keys.principal import Principal
+from keystead.scopes import expression
+from keystead.tenants.model import Environment
+from keystead.transport.services import conversions
+from keystead.verification.model import Code
+from keystead.verification.service import HTTP_STATUS, Verdict, VerificationService, VerifyRequest
+
+KEY_CHARACTERS = 512
+BATCH_MAX = 1_000
+_REQUEST_ID_CHARACTERS = 128
+_CLIENT_IP_CHARACTERS = 64
+_LATER = ("resource", "operation", "cost", "peek", "tags")
+
+_CODES = {code: verification_pb2.VerifyKeyResponse.Code.Value(code.value) for code in Code}
+_ENVIRONMENTS: dict[int, Environment] = {keys_pb2.Key.LIVE: Environment.LIVE, keys_pb2.Key.TEST: Environment.TEST}
+
+
+class VerificationHandlers:
+    """Serves ``keystead.v1.VerificationService``; needs no unit of work."""
+
+    def __init__(self, verification: VerificationService) -> None:
+        """Call ``verification``."""
+        self._verification = verification
+
+    def verify_warm(self, caller: Principal, request: verification_pb2.VerifyKeyRequest) -> bytes | None:
+        """Answer for a secret this process has proven before, without awaiting; None when it has not."""
+        verdict = self._verification.warm(caller, asked_of(caller, request))
+        return None if verdict is None else reply_of(verdict).SerializeToString()
+
+    async def verify_key(
+        self, caller: Principal, request: verification_pb2.VerifyKeyRequest
+    ) -> verification_pb2.VerifyKeyResponse:
+        """Give one verdict."""
+        return reply_of(await self._verification.verify(caller, asked_of(caller, request)))
+
+    async def batch_verify(
+        self, caller: Principal, request: verification_pb2.BatchVerifyRequest
+    ) -> verification_pb2.BatchVerifyResponse:
+        """Give the verdicts in order."""
+        if len(request.requests) > BATCH_MAX:
+            raise invalid("requests", f"must have at most {BATCH_MAX} entries, not {len(request.requests)}")
+        asked = [_asked_at(caller, index, item) for index, item in enumerate(request.requests)]
+        verdicts = await self._verification.verify_batch(caller, asked)
+        return verification_pb2.BatchVerifyResponse(responses=[reply_of(verdict) for verdict in verdicts])
+
+
+def asked_of(caller: Principal, request: verification_pb2.VerifyKeyRequest) -> VerifyRequest:
+    """Read a request; raise when it breaks a bound, or asks for an environment that is not the caller's."""
+    conversions.refuse_set(request, *_LATER)
+    if len(request.key) > KEY_CHARACTERS:
+        raise invalid("key", f"must be at most {KEY_CHARACTERS} characters")
+    if len(request.client_ip) > _CLIENT_IP_CHARACTERS:
+        raise invalid("client_ip", f"must be at most {_CLIENT_IP_CHARACTERS} characters")
+    request_id = request.request_id
+    if request_id and (len(request_id) > _REQUEST_ID_CHARACTERS or has_control_characters(request_id)):
+        raise invalid("request_id", f"must be at most {_REQUEST_ID_CHARACTERS} printable characters")
+    scope_expression = request.scope_expression
+    if scope_expression:
+        expression.parse(scope_expression)
+    return VerifyRequest(request.key, _environment_of(caller, request.environment), scope_expression, request.client_ip)
+
+
+def _asked_at(caller: Principal, index: int, request: verification_pb2.VerifyKeyRequest) -> VerifyRequest:
+    try:
+        return asked_of(caller, request)
+    except InvalidRequestError as error:
+        violations = [FieldViolation(f"requests[{index}].{it.field}", it.description) for it in error.violations]
+        raise InvalidRequestError(violations) from None
+
+
+def _environment_of(caller: Principal, number: int) -> Environment:
+    if number == keys_pb2.Key.ENVIRONMENT_UNSPECIFIED:
+        if caller.environment is Environment.ALL:
+            raise invalid("environment", "must be LIVE or TEST: this management key is for both")
+        return caller.environment
+    environment = _ENVIRONMENTS.get(number)
+    if environment is None:
+        raise invalid("environment", "must be LIVE or TEST")
+    caller.demand_environment(environment)
+    return environment
+
+
+def reply_of(verdict: Verdict) -> verification_pb2.VerifyKeyResponse:
+    """Write a verdict."""
+    code = verdict.code
+    reply = verification_pb2.VerifyKeyResponse(
+        valid=code is Code.VALID,
+        code=_CODES[code],
+        http_status=HTTP_STATUS[code],
+        verification_id=verdict.verification_id,
+        missing_scopes=verdict.missing_scopes,
+        degraded=verdict.degraded,
+    )
+    entry = verdict.entry
+    if entry is None:
+        return reply
+    reply.key_id = entry.key_id
+    reply.owner_id = entry.owner_id
+    reply.environment = conversions.ENVIRONMENT_NUMBERS[entry.environment]
+    reply.name = entry.name
+    reply.scopes.extend(entry.grants.scopes)
+    reply.metadata.update(entry.metadata)
+    reply.secret_id = entry.secret_id
+    if (status := verdict.secret_status) is not None:
+        reply.secret_status = conversions.STATUS_NUMBERS[status]
+    if entry.retires_at_ms is not None:
+        reply.secret_retires_at.CopyFrom(conversions.moment(entry.retires_at_ms))
+    if entry.expires_at_ms is not None:
+        reply.expires_at.CopyFrom(conversions.moment(entry.expires_at_ms))
+    return reply
