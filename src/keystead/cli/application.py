@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,8 +126,9 @@ class Application(LazyGroup):
 
 def _leave_broken_pipe() -> NoReturn:
     """Go without a word when whoever read our output has gone (``keystead … | head``)."""
-    devnull = open("/dev/null", "w", encoding="utf-8")  # noqa: PTH123, SIM115 -- stays open until the process ends
-    sys.stdout = devnull
+    # Python flushes its streams once more at the end, which must not fail again.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
     sys.exit(ExitCode.REFUSED)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 import ssl
 import threading
 from collections.abc import Mapping
@@ -18,9 +17,8 @@ import httpx2
 
 from keystead import __version__
 from keystead.cli.connection import Connection
+from keystead.cli.message import Message
 from keystead.cli.problems import CommandError, ExitCode, Problem
-
-Message = dict[str, Any]
 
 CONNECT_TIMEOUT_S = 5.0
 RETRY_WAIT_DEFAULT_S = 0.3
@@ -41,11 +39,6 @@ class _TryAgainError(Exception):
         self.problem = problem
         self.wait_s = wait_s
         self.sent = sent
-
-
-def new_idempotency_key() -> str:
-    """Draw 128 random bits, in 22 characters."""
-    return secrets.token_urlsafe(16)
 
 
 class Client:

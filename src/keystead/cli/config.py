@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from rich.text import Text
 
 from keystead.cli.application import command
 from keystead.cli.flags import JSON_FLAG, LISTENER_FLAGS, PLACE_FLAGS, with_options
-from keystead.cli.output import cell, print_json, screen, table
+from keystead.cli.output import NOTHING, print_json, show
 from keystead.cli.server_settings import settings_from, without_password
+from keystead.cli.tables import Column, Table, cell, joined
 from keystead.config import Settings
 
 _PREFIX = "KEYSTEAD_"
@@ -44,15 +44,16 @@ def config(*, as_json: bool, **flags: Any) -> None:
     if as_json:
         print_json({"settings": [asdict(setting) for setting in found]})
         return
-    made = table("SETTING", "NOW", "WHAT IT IS")
+    made = Table((Column("SETTING", whole=True), Column("NOW", columns_max=20), Column("WHAT IT IS")))
     for setting in found:
         bounds = "\n".join(part for part in (setting.unit, setting.bounds) if part)
-        made.add_row(
-            Text.assemble((setting.name, "bold"), "\n", (setting.variable, "dim")),
-            cell(setting.value or "-") + Text(f"\n{bounds}" if bounds else "", style="dim"),
+        row = (
+            joined([cell(setting.name, "bold"), cell(setting.variable, "dim")], "\n"),
+            joined([cell(setting.value or NOTHING), *([cell(bounds, "dim")] if bounds else [])], "\n"),
             cell(setting.description),
         )
-    screen().print(made)
+        made.rows.append(row)
+    show(made)
 
 
 def describe(settings: Settings) -> Iterator[Setting]:

@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 
 from keystead.bootstrap import Running
-from keystead.cli.client import new_idempotency_key
+from keystead.cli.message import new_idempotency_key
 from keystead.cli.problems import warn
 from keystead.cli.saved_keys import reachable
 

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.text import Text
 
 from keystead.bootstrap import Finding, examine
 from keystead.cli.application import command
 from keystead.cli.flags import JSON_FLAG, LISTENER_FLAGS, PLACE_FLAGS, with_options
-from keystead.cli.output import cell, print_json, screen, table
+from keystead.cli.output import print_json, show
 from keystead.cli.problems import ExitCode
 from keystead.cli.server_settings import settings_from
+from keystead.cli.tables import Column, Table, cell, joined
 
 _STATUSES = {"ok": ("●", "green"), "warning": ("▲", "yellow"), "failed": ("✕", "red")}
 
@@ -39,11 +39,11 @@ def doctor(context: click.Context, /, *, as_json: bool, **flags: Any) -> None:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    made = table("STATUS", "WHAT", "FOUND")
+    made = Table((Column("STATUS", whole=True), Column("WHAT", whole=True), Column("FOUND")))
     for finding in findings:
         symbol, style = _STATUSES[finding.status]
         found = cell(finding.detail)
         if finding.advice and finding.status != "ok":
-            found += Text("\n") + cell(f"→ {finding.advice}", "bold")
-        made.add_row(Text(f"{symbol} {finding.status}", style=style), cell(finding.name), found)
-    screen().print(made)
+            found = joined([found, cell(f"→ {finding.advice}", "bold")], "\n")
+        made.rows.append((cell(f"{symbol} {finding.status}", style), cell(finding.name), found))
+    show(made)

@@ -1,4 +1,4 @@
-"""What commands print: a table for people, or the reply as one JSON object for programs.
+"""What commands print: tables for people, or the reply as one JSON object for programs.
 
 A pipe gets the same words as a terminal, without colour and without wrapping, so that one thing stays on one line.
 """
@@ -6,20 +6,37 @@ A pipe gets the same words as a terminal, without colour and without wrapping, s
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from keystead.cli.text import ago, harmless, until
+from keystead.cli.tables import Block, Cell, Column, Table, cell
+from keystead.cli.text import ago, until
 from keystead.kernel.clock import SystemClock
 
-_PIPE_COLUMNS = 10_000
-_NOTHING = "-"
+PIPE_COLUMNS = 10_000
+NOTHING = "-"
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Make a table of names and values; what is empty is left out."""
+    rows: list[tuple[Cell, ...]] = [(cell(name, "dim"), cell(value)) for name, value in pairs if value]
+    return Table((Column("", whole=True), Column("")), rows)
+
+
+def show(*blocks: Block) -> None:
+    """Print for people, one block below the other."""
+    from keystead.cli.painting import paint  # noqa: PLC0415 -- rich takes a tenth of a second that programs need not wait
+
+    paint(blocks, columns=columns_available(), terminal=sys.stdout.isatty())
+
+
+def columns_available() -> int:
+    """Return how wide the terminal is; a pipe is wide enough for everything."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_COLUMNS
 
 
 def print_json(reply: Mapping[str, Any]) -> None:
@@ -27,52 +44,17 @@ def print_json(reply: Mapping[str, Any]) -> None:
     click.echo(json.dumps(reply, ensure_ascii=False, indent=2))
 
 
-def screen() -> Console:
-    """Return where people read: as wide as the terminal, or without end in a pipe."""
-    terminal = sys.stdout.isatty()
-    return Console(width=None if terminal else _PIPE_COLUMNS, highlight=False, markup=False, emoji=False)
-
-
-def cell(text: str, style: str = "") -> Text:
-    """Make a piece of a table of a text that is not ours."""
-    return Text(harmless(text), style=style)
-
-
-def table(*headings: str) -> Table:
-    """Make an empty table without lines: spaces separate better, and copy better."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        made.add_column(heading, overflow="fold")
-    return made
-
-
-def facts(pairs: Iterable[tuple[str, str | Text]]) -> Table:
-    """Make a table of names and values; what is empty is left out."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in pairs:
-        if value:
-            made.add_row(name, cell(value) if isinstance(value, str) else value)
-    return made
-
-
-def lines(values: Sequence[str]) -> str:
-    """Write a list, one entry on each line."""
-    return "\n".join(values)
-
-
 def entries(values: Mapping[str, str]) -> str:
     """Write metadata, one entry on each line."""
     return "\n".join(f"{name}={value}" for name, value in sorted(values.items()))
 
 
-def past(timestamp: str | None, *, never: str = _NOTHING) -> str:
+def past(timestamp: str | None, *, never: str = NOTHING) -> str:
     """Say how long ago something was."""
     return ago(timestamp, now_ms=SystemClock().now_ms(), never=never)
 
 
-def future(timestamp: str | None, *, never: str = _NOTHING, parts: int = 1) -> str:
+def future(timestamp: str | None, *, never: str = NOTHING, parts: int = 1) -> str:
     """Say how long until something will be."""
     return until(timestamp, now_ms=SystemClock().now_ms(), never=never, parts=parts)
 
@@ -94,10 +76,10 @@ def print_secret(secret: str, *, what: str) -> None:
     click.echo(secret)
 
 
-def print_page_end(reply: Mapping[str, Any], *, shown: int, what: str) -> None:
+def print_page_end(reply: Mapping[str, Any], items: Sequence[object], *, what: str) -> None:
     """Say how to get the next page, or that there was nothing."""
     token = reply.get("nextPageToken", "")
     if token:
         click.echo(f"\nThere are more. Next page: the same command with --page-token {token}\nAll at once: --all")
-    elif not shown:
+    elif not items:
         click.echo(f"No {what}.", err=True)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.text import Text
 
 from keystead.cli.application import command, group
-from keystead.cli.client import Message
 from keystead.cli.flags import YES_FLAG, with_options
-from keystead.cli.output import cell, entries, exactly, facts, past, print_page_end, screen, table
+from keystead.cli.message import Message
+from keystead.cli.output import NOTHING, entries, exactly, facts, past, print_page_end, show
 from keystead.cli.parameters import Identifier, Metadata
 from keystead.cli.session import Session, ask_before, in_pages, speaks_to_server
+from keystead.cli.tables import Cell, Column, Table, cell, joined
 
 _SERVICE = "OwnerService"
 _OWNER_ID = click.argument("owner_id", type=Identifier())
@@ -142,35 +142,31 @@ def delete(session: Session, *, owner_id: str, reason: str, etag: str, agreed: b
     session.show(session.change(_SERVICE, "DeleteOwner", message), _print_deleted)
 
 
-def _state(owner: Message) -> Text:
-    return Text("◐ suspended", style="yellow") if owner["suspended"] else Text("● active", style="green")
+def _state(owner: Message) -> Cell:
+    return cell("◐ suspended", "yellow") if owner["suspended"] else cell("● active", "green")
 
 
 def _print_reply(reply: Message) -> None:
     owner = reply["owner"]
-    screen().print(cell(owner["name"] or owner["ownerId"], "bold") + "  " + _state(owner))
-    screen().print(
-        facts(
-            [
-                ("owner", owner["ownerId"]),
-                ("metadata", entries(owner["metadata"])),
-                ("created", exactly(owner.get("createdAt"), past(owner.get("createdAt")))),
-                ("updated", exactly(owner.get("updatedAt"), past(owner.get("updatedAt")))),
-                ("etag", owner["etag"]),
-            ]
-        )
-    )
+    pairs = [
+        ("owner", owner["ownerId"]),
+        ("metadata", entries(owner["metadata"])),
+        ("created", exactly(owner.get("createdAt"), past(owner.get("createdAt")))),
+        ("updated", exactly(owner.get("updatedAt"), past(owner.get("updatedAt")))),
+        ("etag", owner["etag"]),
+    ]
+    show(joined([cell(owner["name"] or owner["ownerId"], "bold"), _state(owner)], "  "), facts(pairs))
 
 
 def _print_page(reply: Message) -> None:
     owners: Sequence[Message] = reply["owners"]
+    made = Table((Column("STATE", whole=True), Column("OWNER"), Column("NAME"), Column("CREATED", whole=True)))
+    for owner in owners:
+        created = cell(past(owner.get("createdAt")))
+        made.rows.append((_state(owner), cell(owner["ownerId"]), cell(owner["name"] or NOTHING), created))
     if owners:
-        made = table("STATE", "OWNER", "NAME", "CREATED")
-        for owner in owners:
-            created = past(owner.get("createdAt"))
-            made.add_row(_state(owner), cell(owner["ownerId"]), cell(owner["name"] or "-"), cell(created))
-        screen().print(made)
-    print_page_end(reply, shown=len(owners), what="owners match")
+        show(made)
+    print_page_end(reply, owners, what="owners match")
 
 
 def _print_deleted(reply: Message) -> None:

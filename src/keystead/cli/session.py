@@ -6,13 +6,13 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
-from keystead.cli.client import Client, Message, new_idempotency_key
 from keystead.cli.connection import find_connection
 from keystead.cli.flags import JSON_FLAG
+from keystead.cli.message import Message, new_idempotency_key, without_empty
 from keystead.cli.output import print_json
 from keystead.cli.parameters import DURATION
 from keystead.cli.problems import CommandError, ExitCode, Problem
@@ -41,10 +41,18 @@ _PAGE_TOKEN = click.option("--page-token", default="", metavar="TOKEN", help="Go
 _ALL = click.option("--all", "every_page", is_flag=True, help="List every page.")
 
 
+class Caller(Protocol):
+    """What a session needs of a client."""
+
+    def call(self, service: str, method: str, message: Mapping[str, Any]) -> Message:
+        """Call a method and return its reply."""
+        ...
+
+
 class Session:
     """Calls a server for one command."""
 
-    def __init__(self, client: Client, *, as_json: bool, idempotency_key: str | None = None) -> None:
+    def __init__(self, client: Caller, *, as_json: bool, idempotency_key: str | None = None) -> None:
         """Show replies as JSON when ``as_json``."""
         self._client = client
         self._idempotency_key = idempotency_key
@@ -85,11 +93,6 @@ class Session:
             render(reply)
 
 
-def without_empty(message: Mapping[str, Any]) -> Message:
-    """Leave out what was not given: None, empty texts, lists and objects; false and 0 stay."""
-    return {name: value for name, value in message.items() if value not in (None, "", [], (), {})}
-
-
 def speaks_to_server(*, mutates: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Open a session for a command, which takes it as its first argument."""
 
@@ -98,6 +101,8 @@ def speaks_to_server(*, mutates: bool = False) -> Callable[[Callable[..., None]]
         def run(
             *, profile: str | None, timeout_ms: int, as_json: bool, idempotency_key: str | None = None, **given: Any
         ) -> None:
+            from keystead.cli.client import Client  # noqa: PLC0415 -- `--help` need not wait for an HTTP client
+
             client = Client(find_connection(os.environ, profile=profile), timeout_ms=timeout_ms)
             try:
                 function(Session(client, as_json=as_json, idempotency_key=idempotency_key), **given)

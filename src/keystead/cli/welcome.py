@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.text import Text
-
 from keystead import __version__
 from keystead.bootstrap import Running
-from keystead.cli.output import screen
+from keystead.cli.output import show
 from keystead.cli.saved_keys import KeyFiles, SavedKeys
+from keystead.cli.tables import Cell, cell
 from keystead.config import Settings
 
 _VERIFY_PATH = "/keystead.v1.VerificationService/VerifyKey"
@@ -38,15 +37,13 @@ class Welcome:
 
 def print_welcome(welcome: Welcome) -> None:
     """Print the screen."""
-    console = screen()
-    for line in welcome_lines(welcome):
-        console.print(line, soft_wrap=True)
+    show(*welcome_lines(welcome))
 
 
-def welcome_lines(welcome: Welcome) -> Iterator[Text]:
+def welcome_lines(welcome: Welcome) -> Iterator[Cell]:
     """Compose the screen, line by line."""
-    yield Text.assemble(("● ", "green"), (f"Keystead {__version__} is up", "bold"))
-    yield Text()
+    yield cell("● ", "green") + cell(f"Keystead {__version__} is up", "bold")
+    yield cell("")
     yield _fact("gRPC", welcome.server.grpc)
     yield _fact("HTTP", welcome.server.http)
     yield _fact("Data", str(welcome.settings.data_dir))
@@ -57,43 +54,43 @@ def welcome_lines(welcome: Welcome) -> Iterator[Text]:
         yield from _lines_about_keys(welcome, welcome.saved)
         yield from _lines_to_try(welcome)
     if welcome.demo:
-        yield Text()
-        yield Text("Demo: about five sample calls a second are made, good and bad ones.", style="yellow")
-    yield Text()
-    yield Text("Ctrl-C stops the service; the data stays.", style="dim")
+        yield cell("")
+        yield cell("Demo: about five sample calls a second are made, good and bad ones.", "yellow")
+    yield cell("")
+    yield cell("Ctrl-C stops the service; the data stays.", "dim")
 
 
-def _fact(name: str, value: str) -> Text:
-    return Text.assemble((f"  {name}  ", "dim"), value)
+def _fact(name: str, value: str) -> Cell:
+    return cell(f"  {name}  ", "dim") + cell(value)
 
 
-def _lines_without_keys(welcome: Welcome) -> Iterator[Text]:
-    yield Text()
-    yield Text(f"This database was set up before, and {welcome.files.json} holds no keys for it.")
-    yield Text("They were shown when it was made. Set KEYSTEAD_MANAGEMENT_KEY to use the command line.")
+def _lines_without_keys(welcome: Welcome) -> Iterator[Cell]:
+    yield cell("")
+    yield cell(f"This database was set up before, and {welcome.files.json} holds no keys for it.")
+    yield cell("They were shown when it was made. Set KEYSTEAD_MANAGEMENT_KEY to use the command line.")
 
 
-def _lines_about_keys(welcome: Welcome, saved: SavedKeys) -> Iterator[Text]:
+def _lines_about_keys(welcome: Welcome, saved: SavedKeys) -> Iterator[Cell]:
     if not welcome.first:
         return
-    yield Text()
-    yield Text("First run: made a workspace, a management key and a sample customer key.")
+    yield cell("")
+    yield cell("First run: made a workspace, a management key and a sample customer key.")
     if not welcome.show_keys:
-        yield Text(f"The keys stand in {welcome.files.json} and nowhere else.")
+        yield cell(f"The keys stand in {welcome.files.json} and {welcome.files.env}, and nowhere else.")
         return
-    yield Text("They stand in that file, and here this once:")
-    yield Text()
-    yield Text("  Management key", style="dim")
-    yield Text(f"  {saved.management_key}")
-    yield Text("  Sample key", style="dim")
-    yield Text(f"  {saved.sample_key}")
+    yield cell("They stand in that file, and here this once:")
+    yield cell("")
+    yield cell("  Management key", "dim")
+    yield cell(f"  {saved.management_key}")
+    yield cell("  Sample key", "dim")
+    yield cell(f"  {saved.sample_key}")
 
 
-def _lines_to_try(welcome: Welcome) -> Iterator[Text]:
+def _lines_to_try(welcome: Welcome) -> Iterator[Cell]:
     where = "" if welcome.files.env.is_absolute() else ", in this directory"
-    yield Text()
-    yield Text(f"Try it, in another terminal{where}:", style="bold")
-    yield Text()
+    yield cell("")
+    yield cell(f"Try it, in another terminal{where}:", "bold")
+    yield cell("")
     yield _code(f"source {shlex.quote(str(welcome.files.env))}")
     yield from _step(1, "Verify the sample key by HTTP:", curl_command(welcome.settings.tls_cert))
     yield from _step(2, "The same by gRPC:", "make try-grpc")
@@ -101,15 +98,15 @@ def _lines_to_try(welcome: Welcome) -> Iterator[Text]:
     yield from _step(3, "Rotate it; the old secret works on for 24 hours:", rotate)
 
 
-def _step(number: int, said: str, code: str) -> Iterator[Text]:
-    yield Text()
-    yield Text(f"{number}. {said}")
+def _step(number: int, said: str, code: str) -> Iterator[Cell]:
+    yield cell("")
+    yield cell(f"{number}. {said}")
     for line in code.splitlines():
         yield _code(line)
 
 
-def _code(line: str) -> Text:
-    return Text(f"   {line}", style="cyan")
+def _code(line: str) -> Cell:
+    return cell(f"   {line}", "cyan")
 
 
 def curl_command(tls_cert: Path | None = None) -> str:

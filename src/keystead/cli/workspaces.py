@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from keystead.cli.application import command, group
-from keystead.cli.client import Message
 from keystead.cli.flags import YES_FLAG
-from keystead.cli.output import cell, exactly, facts, past, print_page_end, print_secret, screen, table
+from keystead.cli.message import Message
+from keystead.cli.output import exactly, facts, past, print_page_end, print_secret, show
 from keystead.cli.parameters import Identifier
 from keystead.cli.session import Session, ask_before, in_pages, speaks_to_server
+from keystead.cli.tables import Column, Table, cell
 
 _SERVICE = "WorkspaceService"
 _WORKSPACE_ID = click.argument("workspace_id", type=Identifier())
@@ -82,18 +84,14 @@ def delete(session: Session, *, workspace_id: str, etag: str, agreed: bool) -> N
 
 
 def _print_workspace(workspace: Message) -> None:
-    screen().print(cell(workspace["name"], "bold"))
-    screen().print(
-        facts(
-            [
-                ("workspace", workspace["id"]),
-                ("brand", workspace["brand"]),
-                ("created", exactly(workspace.get("createdAt"), past(workspace.get("createdAt")))),
-                ("updated", exactly(workspace.get("updatedAt"), past(workspace.get("updatedAt")))),
-                ("etag", workspace["etag"]),
-            ]
-        )
-    )
+    pairs = [
+        ("workspace", workspace["id"]),
+        ("brand", workspace["brand"]),
+        ("created", exactly(workspace.get("createdAt"), past(workspace.get("createdAt")))),
+        ("updated", exactly(workspace.get("updatedAt"), past(workspace.get("updatedAt")))),
+        ("etag", workspace["etag"]),
+    ]
+    show(cell(workspace["name"], "bold"), facts(pairs))
 
 
 def _print_reply(reply: Message) -> None:
@@ -106,13 +104,14 @@ def _print_created(reply: Message) -> None:
 
 
 def _print_page(reply: Message) -> None:
-    found = reply["workspaces"]
+    found: Sequence[Message] = reply["workspaces"]
+    made = Table((Column("WORKSPACE", whole=True), Column("BRAND"), Column("NAME"), Column("CREATED", whole=True)))
+    for item in found:
+        row = (cell(item["id"]), cell(item["brand"]), cell(item["name"]), cell(past(item.get("createdAt"))))
+        made.rows.append(row)
     if found:
-        made = table("WORKSPACE", "BRAND", "NAME", "CREATED")
-        for item in found:
-            made.add_row(cell(item["id"]), cell(item["brand"]), cell(item["name"]), cell(past(item.get("createdAt"))))
-        screen().print(made)
-    print_page_end(reply, shown=len(found), what="workspaces")
+        show(made)
+    print_page_end(reply, found, what="workspaces")
 
 
 _HELP = """Make and look after workspaces.

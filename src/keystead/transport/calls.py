@@ -7,6 +7,7 @@ answered alike on each.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from keystead.gen.v1 import options_pb2
 from keystead.kernel.errors import invalid
+
+_HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(?<!-bin)")
 
 Metadata = Sequence[tuple[str, str | bytes]]
 """Headers in the order they came, names in lower case; the values of names that end in ``-bin`` are bytes."""
@@ -67,6 +70,16 @@ class Call:
         """
         values = [value for key, value in self._metadata if key == name and isinstance(value, str)]
         return _printable(name, ", ".join(values))
+
+    def keep_legal_headers(self) -> bool:
+        """Say whether ``response_headers`` can be sent; forget them all when they cannot."""
+        legal = all(
+            _HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable()
+            for name, value in self.response_headers.items()
+        )
+        if not legal:
+            self.response_headers.clear()
+        return legal
 
     @property
     def authorization(self) -> str:
@@ -122,6 +135,10 @@ def host_of(address: str) -> str:
             return ""
         address = unquote(rest)
     return address.rpartition(":")[0].strip("[]")
+
+
+class HeaderError(ValueError):
+    """Raised when a handler set a response header that cannot be sent: a fault of ours."""
 
 
 def _printable(name: str, value: str) -> str:

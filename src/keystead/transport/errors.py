@@ -87,7 +87,7 @@ TABLE = MappingProxyType(
         "workspace_not_empty": Statuses(StatusCode.FAILED_PRECONDITION, 400, "The workspace still has active keys."),
     }
 )
-"""Every code, sorted. ``docs/reference/errors.md`` is made from it."""
+"""Every code that a caller can see, sorted. ``docs/reference/errors.md`` is made from it."""
 
 BEFORE_CONNECT = frozenset({"method_not_allowed", "method_not_found", "request_timeout", "unsupported_media_type"})
 """Codes whose HTTP status is not Connect's for their gRPC status: they are answered before Connect sees the request."""

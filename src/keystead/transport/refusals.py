@@ -29,6 +29,7 @@ DETAILS_MAXIMUM_BYTES = 2_048
 """Together they stay under the 8 KiB of metadata that gRPC clients take by default, base64 and percents included."""
 
 _VALUE_MAXIMUM_BYTES = 256
+_FRAMING_BYTES = 8
 _log = structlog.get_logger(__name__)
 
 
@@ -89,9 +90,12 @@ def _details(error: KeysteadError) -> Iterator[Message]:
     left_bytes = DETAILS_MAXIMUM_BYTES
     info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=DOMAIN)
     for key, value in error.metadata.items():
-        info.metadata[key] = shorten(value, _VALUE_MAXIMUM_BYTES)
+        shown = shorten(value, _VALUE_MAXIMUM_BYTES)
+        left_bytes -= len(key.encode()) + len(shown.encode()) + _FRAMING_BYTES
+        if left_bytes < 0:
+            break
+        info.metadata[key] = shown
     yield info
-    left_bytes -= info.ByteSize()
     if error.violations:
         yield _bad_request(error, left_bytes)
     if error.retry_after_ms is not None:
@@ -105,7 +109,7 @@ def _bad_request(error: KeysteadError, left_bytes: int) -> error_details_pb2.Bad
     for violation in error.violations:
         field = shorten(violation.field, _VALUE_MAXIMUM_BYTES)
         description = shorten(violation.description, _VALUE_MAXIMUM_BYTES)
-        left_bytes -= len(field.encode()) + len(description.encode()) + 8
+        left_bytes -= len(field.encode()) + len(description.encode()) + _FRAMING_BYTES
         if left_bytes < 0 and bad.field_violations:
             break
         bad.field_violations.add(field=field, description=description)

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from keystead.cli.application import command
-from keystead.cli.client import Message
 from keystead.cli.flags import with_options
 from keystead.cli.keys.rendering import print_key
+from keystead.cli.message import Message
 from keystead.cli.parameters import Identifier, Metadata, Moment
 from keystead.cli.session import Session, speaks_to_server
 
@@ -30,7 +30,7 @@ _CLEARABLE = {
     examples=(
         "keystead keys update key_01HZX… --scope read:invoices --scope write:invoices",
         "keystead keys update key_01HZX… --expires never --clear allowed-ips",
-        "keystead keys update key_01HZX… --name Billing --etag 3",
+        "keystead keys update key_01HZX… --name Billing --etag '\"3\"'",
     ),
 )
 @_KEY_ID

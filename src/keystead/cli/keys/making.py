@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from keystead.cli.application import command
-from keystead.cli.client import Message
 from keystead.cli.flags import with_options
 from keystead.cli.keys.rendering import print_key
+from keystead.cli.message import Message
 from keystead.cli.output import print_secret
 from keystead.cli.parameters import DURATION, ENVIRONMENT, KIND, Identifier, Metadata, Moment, duration_json
 from keystead.cli.session import Session, speaks_to_server

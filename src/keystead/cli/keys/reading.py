@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from keystead.cli.application import command
-from keystead.cli.client import Message
 from keystead.cli.flags import with_options
 from keystead.cli.keys.rendering import print_key, print_keys
+from keystead.cli.message import Message
 from keystead.cli.output import print_page_end
 from keystead.cli.parameters import ENVIRONMENT, KIND, STATE, Identifier, Moment
 from keystead.cli.secret_input import SECRET_OPTIONS, read_secret
@@ -98,7 +98,7 @@ def identify(session: Session, *, words: tuple[str, ...], file: Path | None) -> 
 
 def _print_page(reply: Message) -> None:
     print_keys(reply["keys"])
-    print_page_end(reply, shown=len(reply["keys"]), what="keys match")
+    print_page_end(reply, reply["keys"], what="keys match")
 
 
 def _print_identified(reply: Message) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from keystead.cli.application import command
-from keystead.cli.client import Message
 from keystead.cli.flags import YES_FLAG, with_options
 from keystead.cli.keys.rendering import print_key
+from keystead.cli.message import Message
 from keystead.cli.parameters import ENVIRONMENT, KIND, Identifier
 from keystead.cli.session import Session, ask_before, speaks_to_server
 

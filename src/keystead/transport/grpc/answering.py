@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
-from keystead.kernel.errors import KeysteadError
 from keystead.transport.binary import read_binary
-from keystead.transport.calls import Batch, Call, Dispatcher, Outcome
+from keystead.transport.calls import Batch, Call, Dispatcher, HeaderError, Outcome
 from keystead.transport.errors import MessageTooLargeError, OverloadedError
 from keystead.transport.refusals import Refusal, refusal_of
 
@@ -42,8 +41,11 @@ class Answering:
         self._running += 1
         try:
             reply = await self._dispatch(call, self.decode(call, payload))
+            if call.response_headers and not call.keep_legal_headers():
+                raise HeaderError  # noqa: TRY301  # it is a fault like any that the handler raises
             return reply if isinstance(reply, bytes) else reply.SerializeToString()
         except Exception as error:  # noqa: BLE001  # whatever a handler raises becomes a refusal, here and nowhere else
+            call.keep_legal_headers()
             return refusal_of(error, call.method.path)
         finally:
             self._running -= 1
@@ -56,9 +58,10 @@ class Answering:
         for place, (call, payload) in enumerate(calls):
             try:
                 decoded.append((call, self.decode(call, payload)))
-                places.append(place)
-            except KeysteadError as error:
+            except Exception as error:  # noqa: BLE001  # it must not cost the others their answers
                 answers[place] = refusal_of(error, call.method.path)
+            else:
+                places.append(place)
         if decoded:
             for place, (call, _), outcome in zip(places, decoded, _outcomes(batch, decoded), strict=True):
                 answers[place] = _answer_of(outcome, call)
@@ -73,6 +76,8 @@ def _outcomes(batch: Batch, decoded: list[tuple[Call, Message]]) -> Sequence[Out
 
 
 def _answer_of(outcome: Outcome, call: Call) -> Answer | None:
+    if call.response_headers and not call.keep_legal_headers():
+        outcome = HeaderError()
     if isinstance(outcome, Message):
         return outcome.SerializeToString()
     if isinstance(outcome, Exception):

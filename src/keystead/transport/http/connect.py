@@ -15,7 +15,7 @@ from connectrpc.request import RequestContext
 from connectrpc.server import ConnectASGIApplication, Endpoint
 from google.protobuf.message import Message
 
-from keystead.transport.calls import Call, Dispatcher, Method
+from keystead.transport.calls import Call, Dispatcher, HeaderError, Method
 from keystead.transport.errors import DeadlineExceededError, MalformedMessageError, MessageTooLargeError
 from keystead.transport.http.codecs import BinaryCodec, JsonCodec, Reply
 from keystead.transport.http.refusing import connect_error
@@ -54,11 +54,16 @@ def _serving(method: Method, dispatch: Dispatcher) -> Callable[[Message, _Contex
             None if context.timeout_ms is None else context.timeout_ms / 1_000,
         )
         try:
-            return Reply(method.reply, await dispatch(call, request))
+            reply = Reply(method.reply, await dispatch(call, request))
+            if not call.keep_legal_headers():
+                raise HeaderError  # noqa: TRY301  # it is a fault like any that the handler raises
         except Exception as error:  # noqa: BLE001  # whatever a handler raises becomes a refusal, here and nowhere else
+            call.keep_legal_headers()
             refusal = refusal_of(error, method.path)
             _set_headers(context, refusal.http_headers)
             raise connect_error(refusal) from None
+        else:
+            return reply
         finally:
             _set_headers(context, call.response_headers)
 

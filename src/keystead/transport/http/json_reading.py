@@ -21,7 +21,9 @@ from keystead.kernel.errors import FieldViolation, InvalidRequestError
 from keystead.transport.errors import MalformedMessageError, UnknownFieldError
 from keystead.transport.refusals import shorten
 
-DEPTH_MAXIMUM = 64
+DEPTH_MAXIMUM = 32
+"""Objects and arrays in one another. Free JSON takes three levels of messages for one, and protobuf reads back 100."""
+_RECURSION_MAXIMUM = 100
 _PROBLEMS_MAXIMUM = 20
 _NAME_MAXIMUM_BYTES = 100
 _EXPECTED = {
@@ -58,7 +60,7 @@ def read_json(kind: type[Message], data: bytes) -> Message:
     body = _object(data)
     message = kind()
     try:
-        ParseDict(body, message, max_recursion_depth=DEPTH_MAXIMUM)
+        ParseDict(body, message, max_recursion_depth=_RECURSION_MAXIMUM)
     except _PARSE_ERRORS:
         _explain(body, cast("Descriptor", kind.DESCRIPTOR))
     if b"_" in data and (twice := list(_given_twice(body, cast("Descriptor", kind.DESCRIPTOR), ""))):
@@ -223,7 +225,7 @@ def _item_problems(
 def _parses(field: FieldDescriptor, value: object) -> bool:
     scratch = GetMessageClass(field.containing_type)()  # type: ignore[arg-type]  # a field of a message has one
     try:
-        ParseDict({field.name: value}, scratch, max_recursion_depth=DEPTH_MAXIMUM)
+        ParseDict({field.name: value}, scratch, max_recursion_depth=_RECURSION_MAXIMUM)
     except _PARSE_ERRORS:
         return False
     return True

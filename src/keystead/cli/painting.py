@@ -1,0 +1,50 @@
+"""From data to the screen, by rich; the only module that knows it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import click
+import rich.table
+from rich.console import Console
+from rich.text import Text
+
+from keystead.cli.tables import Block, Table
+
+
+def paint(blocks: Sequence[Block], *, columns: int, terminal: bool) -> None:
+    """Print ``blocks`` on a terminal of so many ``columns``, or into a pipe."""
+    paper = io.StringIO()
+    console = Console(
+        file=paper,
+        width=columns,
+        force_terminal=terminal,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    for block in blocks:
+        if isinstance(block, Table):
+            console.print(_table(block))
+        else:
+            console.print(Text.assemble(*block), soft_wrap=True)
+    for line in paper.getvalue().splitlines():
+        click.echo(line.rstrip())
+
+
+def _table(data: Table) -> rich.table.Table:
+    """Make a table without lines: spaces separate better, and copy better."""
+    made = rich.table.Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+        show_header=any(column.heading for column in data.columns),
+    )
+    for column in data.columns:
+        made.add_column(column.heading, overflow="fold", no_wrap=column.whole, max_width=column.columns_max)
+    for row in data.rows:
+        made.add_row(*(Text.assemble(*item) for item in row))
+    return made

@@ -1,0 +1,83 @@
+"""Lends each contract test one store after the other: memory, a SQLite file, a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.migration import migrate
+from keystead.adapters.sql.schema import metadata
+from tests.contract.stores import Stores, memory_stores, sql_stores
+from tests.services import PrivatePostgres
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a SQLite file with the schema once; tests work on copies of it."""
+    path = tmp_path_factory.mktemp("contract") / "keystead.db"
+    asyncio.run(migrate(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_url(postgres: PrivatePostgres) -> str:
+    """Make a PostgreSQL database with the schema once; tests empty it behind them."""
+    url = postgres.create_database("contract")
+    asyncio.run(migrate(url))
+    return url
+
+
+def url_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    """Return the URL of an empty database with the schema."""
+    if kind == "postgresql":
+        url: str = request.getfixturevalue("migrated_url")
+        return url
+    path = folder / "keystead.db"
+    shutil.copy(request.getfixturevalue("migrated_file"), path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Lend the URL of an empty database of each kind."""
+    return url_of(request.param, request, tmp_path)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """Lend an empty database of each kind."""
+    lent = Database.connect(database_url)
+    yield lent
+    await empty(lent)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def stores_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Lend the URL beneath the stores of each kind; memory has none."""
+    return "" if request.param == "memory" else url_of(request.param, request, tmp_path)
+
+
+@pytest.fixture
+async def stores(stores_url: str) -> AsyncIterator[Stores]:
+    """Lend the stores of each kind, empty."""
+    if not stores_url:
+        yield memory_stores()
+        return
+    lent = Database.connect(stores_url)
+    yield sql_stores(lent)
+    await empty(lent)
+
+
+async def empty(database: Database) -> None:
+    """Close a database, and delete everything in a PostgreSQL's but its schema: the next test uses it again."""
+    if database.kind == "postgresql":
+        names = ", ".join(table.name for table in metadata.sorted_tables)
+        async with database.writers.begin() as connection:
+            await connection.execute(text(f"TRUNCATE {names}"))
+    await database.close()

@@ -1,0 +1,95 @@
+"""What the reference says that the code does not: what to do about each error, and what each event tells its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from keystead.kernel.change import Action
+
+ADVICE: Mapping[str, str] = {
+    "address_unusable": "Stop what listens there, or give another address with the flag that the message names.",
+    "already_exists": "Use what is there, or another name; `UpdateOwner` with `allow_missing` makes or changes.",
+    "bad_scope_expression": "Look at the character that is named (counted from 1) and at what was expected there. "
+    "Expressions come from your own code, so this is a mistake to fix, not a verdict.",
+    "bad_setting": "The message names the setting and its variable; [settings](settings.md) has the bounds.",
+    "count_mismatch": "Look again with `validate_only`, then repeat the call with the number it shows. Nothing "
+    "was changed.",
+    "data_directory_locked": "One server at a time uses a data directory. Stop the other, or give each its own.",
+    "data_directory_unusable": "The message names the file and what is wrong with it: its rights, its content, or the "
+    "disk.",
+    "deadline_exceeded": "A mutation may have been done all the same: repeat it with its idempotency key.",
+    "etag_mismatch": "Read it again, look at what the other has changed, and repeat your change with the new etag.",
+    "idempotency_conflict": "Draw a new idempotency key for each new request; repeat a request exactly as it was.",
+    "idempotency_in_progress": "Wait a moment and repeat the call as it was; it returns the first one's reply.",
+    "idempotency_key_weak": "Send a random UUID or 22 random characters, of `[A-Za-z0-9._:~-]`.",
+    "internal": "Look for `error_id` in the server's log, where types and places are, and report it. "
+    "Nothing was changed.",
+    "invalid_request": "`BadRequest` names each broken field and what it must be; the same call will never succeed.",
+    "key_expired": "Move `expires_at` with `UpdateKey`, then rotate; or make a new key. A rotation never "
+    "lengthens a life.",
+    "key_revoked": "Make a new key. Nothing brings a revoked one back.",
+    "malformed_message": "Send JSON (or protobuf) of the method's request type; the message says where reading "
+    "stopped.",
+    "message_too_large": "Send less in one call, or raise `message_max_bytes`.",
+    "method_not_allowed": "Send a POST.",
+    "method_not_found": "Check the spelling against [the API](api.md), and the server's version.",
+    "no_rotation": "There is nothing to finish or cancel: no secret of the key is retiring any more. `GetKey` "
+    "shows them.",
+    "not_available_yet": "Leave the field out. It is refused rather than ignored, so that nobody relies on what is "
+    "not there.",
+    "not_found": "Check the id, and that the management key is of that workspace and environment: what it may not know "
+    "answers the same as what does not exist.",
+    "overloaded": "Wait as long as `RetryInfo` (or `retry-after`) says. After a restart every key is hashed once, so a "
+    "burst "
+    "of these right then is the bound on bcrypt at work; if it lasts, see `verify_waiting` and `keystead doctor`.",
+    "permission_denied": "`missing_scopes` names what the management key lacks. See [scopes](scopes.md).",
+    "request_timeout": "Send the body at once; a connection that only trickles is closed.",
+    "schema_mismatch": "Run `keystead migrate` with this version; if a newer one ran it, use that version.",
+    "stale": "This node has not heard from the database for `staleness_bound_ms`. Try another node; look at the "
+    "database. "
+    "`serve_stale` answers from memory instead, if you prefer a late revocation to an outage.",
+    "too_many_keys": "Narrow the filters and revoke in several calls. Nothing was changed.",
+    "too_many_secrets": "A key has at most five working secrets: finish its rotation, or wait for an overlap to end.",
+    "unauthenticated": "Send `authorization: Bearer keystead_…`, once. Missing, malformed, unknown, revoked, "
+    "suspended, "
+    "expired, used from elsewhere, or not a management key: all answer alike.",
+    "unavailable": "Mostly the database. Wait as long as `RetryInfo` says and repeat; a mutation with its "
+    "idempotency key.",
+    "unknown_field": "Check the spelling against [the API](api.md); a newer client may know fields that this "
+    "server does not.",
+    "unsupported_media_type": "Send `content-type: application/json`, the body plain or with `content-encoding: gzip`.",
+    "workspace_not_empty": "Revoke the workspace's customer and service keys first, for example with `RevokeKeys`.",
+    "wrong_master_key": "Give the master keys that the database was built with. See "
+    "[how to rotate the master key](../how-to/rotate-the-master-key.md).",
+}
+"""What to do about each code, by its name."""
+
+EVENTS: Mapping[Action, tuple[str, str, tuple[str, ...]]] = {
+    Action.WORKSPACE_CREATED: ("a workspace was made", "workspace", ("CreateWorkspace", "keystead up")),
+    Action.WORKSPACE_UPDATED: ("its name was changed", "workspace", ("UpdateWorkspace",)),
+    Action.WORKSPACE_DELETED: ("it was deleted, with all that was in it", "workspace", ("DeleteWorkspace",)),
+    Action.OWNER_CREATED: ("an owner was made", "owner", ("CreateOwner", "UpdateOwner", "CreateKey")),
+    Action.OWNER_UPDATED: ("its name or metadata were changed", "owner", ("UpdateOwner",)),
+    Action.OWNER_SUSPENDED: ("all its keys are refused from now on", "owner", ("SuspendOwner",)),
+    Action.OWNER_RESUMED: ("its keys work again, each as far as it does by itself", "owner", ("ResumeOwner",)),
+    Action.OWNER_DELETED: (
+        "it was deleted; each of its keys has a `key.revoked` of its own",
+        "owner",
+        ("DeleteOwner",),
+    ),
+    Action.KEY_CREATED: ("a key and its first secret were made", "key", ("CreateKey", "CreateWorkspace")),
+    Action.KEY_UPDATED: ("what it may do, or what it is called, was changed", "key", ("UpdateKey",)),
+    Action.KEY_ROTATION_STARTED: ("a new secret was made, the old one retires", "key", ("RotateKey",)),
+    Action.KEY_ROTATION_FINISHED: ("every retiring secret was retired", "key", ("FinishRotation",)),
+    Action.KEY_ROTATION_CANCELLED: ("the new secret was retired, the old one is current", "key", ("CancelRotation",)),
+    Action.KEY_SUSPENDED: ("it is refused until it is resumed", "key", ("SuspendKey",)),
+    Action.KEY_RESUMED: ("its suspension ended", "key", ("ResumeKey",)),
+    Action.KEY_REVOKED: ("it is refused for good", "key", ("RevokeKey", "RevokeKeys", "DeleteOwner")),
+}
+"""What happened, what the event's target is, and which methods make it."""
+
+ALSO_NEEDED: Mapping[str, str] = {
+    "CreateKey": "`write:owners` with `create_owner`",
+    "DeleteOwner": "`write:keys`, and a management key for `ALL` environments",
+}
+"""What methods need beyond their own scope, as their services ask for it."""
