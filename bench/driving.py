@@ -30,6 +30,8 @@ class Heard:
     latencies_ns: list[int]
     failed: int
     failure: str
+    ended: int
+    """All calls that ended, those before and after the measurement included."""
     lasted_ns: int
     busy_ns: int
     """Processor time of this process while it measured: near ``lasted_ns``, it was not the server that was measured."""
@@ -83,6 +85,22 @@ class Lines:
         """How many calls wait for their end."""
         return sum(conversation.under_way for conversation in self.conversations)
 
+    @property
+    def ended(self) -> int:
+        """How many calls have ended, those aside whose latencies were thrown away."""
+        return sum(len(one.latencies_ns) + one.failed for one in self.conversations)
+
+    @property
+    def latencies_ns(self) -> list[int]:
+        """How long each good call took, in ascending order."""
+        return sorted(itertools.chain.from_iterable(one.latencies_ns for one in self.conversations))
+
+    def heard(self, latencies_ns: list[int], *, ended: int, lasted_ns: int, busy_ns: int) -> Heard:
+        """Sum up, with the failures of all connections."""
+        failed = sum(one.failed for one in self.conversations)
+        failure = next((one.failure for one in self.conversations if one.failure), "")
+        return Heard(latencies_ns, failed, failure, ended, lasted_ns, busy_ns)
+
     def finish(self) -> None:
         """Wait for the calls under way; raise ``ProtocolError`` when they take too long."""
         ends_at_s = time.monotonic() + _QUIET_S
@@ -104,13 +122,15 @@ def closed_loop(lines: Lines, bodies: Sequence[bytes], *, at_once: int, warm_up_
         refill(conversation, time.perf_counter_ns())
     lines.send()
     _keep_turning(lines, refill, warm_up_s)
+    warmed_up = lines.ended
     for conversation in lines.conversations:
         conversation.latencies_ns.clear()
     begun_ns, busy_ns = time.perf_counter_ns(), time.process_time_ns()
     _keep_turning(lines, refill, seconds)
-    heard = _heard(lines, time.perf_counter_ns() - begun_ns, time.process_time_ns() - busy_ns)
+    lasted_ns, busy_ns = time.perf_counter_ns() - begun_ns, time.process_time_ns() - busy_ns
+    latencies_ns = lines.latencies_ns
     lines.finish()
-    return heard
+    return lines.heard(latencies_ns, ended=warmed_up + lines.ended, lasted_ns=lasted_ns, busy_ns=busy_ns)
 
 
 def _keep_turning(lines: Lines, refill: Callable[[Conversation, int], None], seconds: float) -> None:
@@ -119,7 +139,7 @@ def _keep_turning(lines: Lines, refill: Callable[[Conversation, int], None], sec
     before = -1
     while (now_s := time.monotonic()) < ends_at_s:
         lines.turn(_TURN_S, refill)
-        after = sum(len(conversation.latencies_ns) + conversation.failed for conversation in lines.conversations)
+        after = lines.ended
         if after != before:
             before, heard_at_s = after, now_s
         elif now_s - heard_at_s > _QUIET_S:
@@ -137,7 +157,8 @@ def open_loop(lines: Lines, bodies: Sequence[bytes], *, per_second: float) -> He
         _with_room(turns, len(lines.conversations)).call(body, due_ns)
         lines.send()
     lines.finish()
-    return _heard(lines, time.perf_counter_ns() - begun_ns, time.process_time_ns() - busy_ns)
+    lasted_ns, busy_ns = time.perf_counter_ns() - begun_ns, time.process_time_ns() - busy_ns
+    return lines.heard(lines.latencies_ns, ended=lines.ended, lasted_ns=lasted_ns, busy_ns=busy_ns)
 
 
 def _with_room(turns: Iterator[Conversation], count: int) -> Conversation:
@@ -145,10 +166,3 @@ def _with_room(turns: Iterator[Conversation], count: int) -> Conversation:
         if conversation.room:
             return conversation
     raise ProtocolError("the server lets no connection make another call; it has fallen behind for good")
-
-
-def _heard(lines: Lines, lasted_ns: int, busy_ns: int) -> Heard:
-    conversations = lines.conversations
-    latencies_ns = sorted(itertools.chain.from_iterable(one.latencies_ns for one in conversations))
-    failures = [one.failure for one in conversations if one.failure]
-    return Heard(latencies_ns, sum(one.failed for one in conversations), (failures or [""])[0], lasted_ns, busy_ns)

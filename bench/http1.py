@@ -9,6 +9,8 @@ from bench.conversation import ProtocolError
 
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_LAST_CHUNK = b"0\r\n\r\n"
 _SHOWN_BYTES = 400
 
 
@@ -54,22 +56,28 @@ class Http1Conversation:
         if end_of_head < 0:
             self._rest = data
             return
-        length = _LENGTH.search(data, 0, end_of_head)
-        if length is None:
-            raise ProtocolError(f"an answer without a length: {data[:_SHOWN_BYTES]!r}")
-        body = data[end_of_head + len(_END_OF_HEAD) :]
-        if len(body) < int(length[1]):
+        begin = end_of_head + len(_END_OF_HEAD)
+        if not _whole(data, begin):
             self._rest = data
             return
         self._rest = b""
-        self._answered(data, body, at_ns)
+        self._answered(data, begin, at_ns)
 
-    def _answered(self, data: bytes, body: bytes, at_ns: int) -> None:
+    def _answered(self, data: bytes, begin: int, at_ns: int) -> None:
         if self._begun_ns is None:
             raise ProtocolError(f"an answer that nobody asked for: {data[:_SHOWN_BYTES]!r}")
         begun_ns, self._begun_ns = self._begun_ns, None
-        if data.startswith(b"HTTP/1.1 200") and self._expected in body:
+        if data.startswith(b"HTTP/1.1 200") and data.find(self._expected, begin) >= 0:
             self.latencies_ns.append(at_ns - begun_ns)
             return
         self.failed += 1
         self.failure = self.failure or repr(data[:_SHOWN_BYTES])
+
+
+def _whole(data: bytes, begin: int) -> bool:
+    """Say whether the body that begins at ``begin`` has come to its end; nothing can follow it, since nobody asked."""
+    if length := _LENGTH.search(data, 0, begin):
+        return len(data) - begin >= int(length[1])
+    if _CHUNKED.search(data, 0, begin):
+        return data.endswith(_LAST_CHUNK, begin)
+    raise ProtocolError(f"an answer without a length: {data[:_SHOWN_BYTES]!r}")

@@ -1,15 +1,16 @@
-"""A verification without any transport: ``python -m bench.in_process POPULATION KEYS`` prints its figures.
+"""A verification without any transport: ``python -m bench.in_process POPULATION KEYS CALLS`` prints its figures.
 
-What is timed is the warm decision alone, the way from request bytes to reply bytes, and both once more for keys that are
-drawn uniformly. What is weighed is the process before and after its cache is filled, and, object by object, a sample of it.
+What is timed is the warm decision alone, the way from a request's bytes to its reply's, and the whole way that the native
+engine hands a batch of calls to, header and authentication included. What is weighed is the process before and after its
+cache is filled, and, object by object, a sample of it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
-import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,34 +19,31 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.access import Access, draw
-from bench.installation import MASTER_KEY
+from bench.installation import keyring, settings_for
 from bench.population import BRAND, Population
 from bench.summary import median
-from bench.warming import warm
-from keystead.adapters.bcrypt.hashing import BcryptHasher, LaneSize
-from keystead.adapters.cryptography.keyring import MasterKeyring
-from keystead.gen.v1 import verification_pb2
-from keystead.kernel.clock import SystemClock
+from bench.warming import object_bytes_per_key, warm, warm_management_key
+from keystead.adapters.sql.database import Database
+from keystead.bootstrap.core import Core
+from keystead.bootstrap.server import service_methods
+from keystead.gen.v1 import keys_pb2, verification_pb2
 from keystead.keys.model import KeyKind
-from keystead.keys.ports import Lane
 from keystead.keys.principal import Principal
 from keystead.scopes.model import Grants
 from keystead.tenants.model import Environment
 from keystead.transport.binary import read_binary
+from keystead.transport.calls import Call
+from keystead.transport.dispatch import VERIFY_KEY
+from keystead.transport.grpc.answering import Answering
 from keystead.transport.services.verification import VerificationHandlers
-from keystead.verification.freshness import Lease, Touches
-from keystead.verification.last_use import LastUses
-from keystead.verification.model import KeySnapshot
-from keystead.verification.resolver import Limits, SecretResolver
-from keystead.verification.service import VerificationService, VerifyRequest
+from keystead.verification.service import VerifyRequest
 
-_CALLS = 200_000
 _PASSES = 5
-_SAMPLE = 1_000
+_BATCH_CALLS = 16
 _NS_PER_US = 1_000
 _WORKSPACE_ID = "wsp_01m3250v00fdhvj9rf9twb6cx8"
 _SCOPE = "read:invoices"
-_US_PER_KEY_SHARED = 0
+_ADDRESS = "127.0.0.1:50000"
 
 Item = TypeVar("Item")
 
@@ -57,56 +55,25 @@ class Figures:
     keys: int
     decision_us: dict[str, float]
     bytes_to_bytes_us: dict[str, float]
+    whole_us: dict[str, float]
     resident_bytes_per_key: float
     object_bytes_per_key: float
 
 
-class NoStore:
-    """A ``SnapshotStore`` that must not be asked: every key is in memory."""
-
-    async def by_prefix(self, prefix: str) -> KeySnapshot | None:
-        """Fail."""
-        raise AssertionError(prefix)
-
-    async def by_key(self, key_id: str) -> KeySnapshot | None:
-        """Fail."""
-        raise AssertionError(key_id)
-
-
-class Warm:
-    """A verification service with its cache full."""
+class WarmCore:
+    """The domains on their adapters as a server has them, with the cache full and never a need for the database."""
 
     def __init__(self, population: Population, keys: int) -> None:
         """Fill it with the first ``keys`` keys."""
-        clock = SystemClock()
-        keyring = MasterKeyring([MASTER_KEY])
-        touches = Touches()
-        lease = Lease(600_000)
-        lease.renew(clock.monotonic_ms())
-        self.resolver = SecretResolver(
-            store=NoStore(),
-            keyring=keyring,
-            hasher=BcryptHasher(cost=4, lanes={lane: LaneSize(1, 1) for lane in Lane}),
-            touches=touches,
-            lease=lease,
-            clock=clock,
-            limits=Limits(cached_secrets=keys),
-        )
-        gc.collect()
-        before_bytes = resident_bytes()
-        warm(
-            self.resolver,
-            touches,
-            population,
-            keys=keys,
-            workspace_id=_WORKSPACE_ID,
-            master_id=keyring.current_id,
-        )
-        gc.collect()
-        self.resident_bytes_per_key = (resident_bytes() - before_bytes) / keys
-        self.service = VerificationService(self.resolver, LastUses(), clock)
-        self.handlers = VerificationHandlers(self.service)
-        self.caller = Principal(
+        self.core = Core(settings_for(Path("unused"), keys), keyring(), Database.connect("sqlite:///unused"))
+        self.core.lease.renew(self.core.clock.monotonic_ms())
+        self._authorization = warm_management_key(self.core, workspace_id=_WORKSPACE_ID)
+        self.resident_bytes_per_key = self._fill(population, keys)
+        self.dispatcher = self.core.dispatcher()
+        self._handlers = VerificationHandlers(self.core.verification)
+        self._answering = Answering(self.dispatcher, message_maximum_bytes=1 << 20, concurrent_calls_maximum=1_000)
+        self._method = next(method for method in service_methods() if method.path == VERIFY_KEY)
+        self._caller = Principal(
             key_id="key_bench",
             kind=KeyKind.MANAGEMENT,
             workspace_id=_WORKSPACE_ID,
@@ -114,37 +81,52 @@ class Warm:
             environment=Environment.ALL,
             grants=Grants(("*:*",)),
         )
+        # The wire's headers as the native engine gives them.
+        self._metadata = (
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("user-agent", "keystead-bench/1"),
+            ("authorization", self._authorization),
+        )
+        asyncio.run(self._authenticate(population.text(0)))
+
+    def _fill(self, population: Population, keys: int) -> float:
+        gc.collect()
+        before_bytes = resident_bytes()
+        warm(self.core, population, keys=keys, workspace_id=_WORKSPACE_ID)
+        gc.collect()
+        return (resident_bytes() - before_bytes) / keys
+
+    async def _authenticate(self, text: str) -> None:
+        await self.dispatcher(self._call(), read_binary(verification_pb2.VerifyKeyRequest, request_bytes(text)))
+
+    def _call(self) -> Call:
+        return Call(self._method, self._metadata, _ADDRESS, None)
 
     def decide(self, request: VerifyRequest) -> None:
         """Give one verdict."""
-        if self.service.warm(self.caller, request) is None:
+        if self.core.verification.warm(self._caller, request) is None:
             raise AssertionError("the key is not warm")
 
     def answer(self, payload: bytes) -> None:
         """Turn a request's bytes into a reply's."""
         request: Any = read_binary(verification_pb2.VerifyKeyRequest, payload)
-        if not self.handlers.verify_warm(self.caller, request):
+        if not self._handlers.verify_warm(self._caller, request):
             raise AssertionError("the key is not warm")
 
-    def object_bytes_per_key(self) -> float:
-        """Weigh a sample of the entries and what they alone refer to, with their share of the table."""
-        entries = self.resolver._entries  # noqa: SLF001  # what is cached is nobody's business but the benchmark's
-        digests = random.Random(1).sample(list(entries), min(_SAMPLE, len(entries)))
-        private = sum(weigh(digest) + weigh_entry(entries[digest]) for digest in digests) / len(digests)
-        return private + (sys.getsizeof(entries) + sys.getsizeof(list(entries))) / len(entries)
+    def answer_together(self, payloads: Sequence[bytes]) -> None:
+        """Do all that the native engine asks of Python for calls that came in together, but for telling it the replies."""
+        calls = [(self._call(), payload) for payload in payloads]
+        for answer in self._answering.answer_together(self.dispatcher.verify_now, calls):
+            if not isinstance(answer, bytes):
+                raise AssertionError("the key is not warm")
 
 
-def weigh(item: object) -> int:
-    """Return the bytes of one object, the collector's head included."""
-    return sys.getsizeof(item)
-
-
-def weigh_entry(entry: object) -> int:
-    """Return the bytes of an entry and of the texts and tuples that no other entry shares."""
-    names = ("key_id", "secret_id", "owner_id", "name", "last_used_at_ms", "metadata")
-    parts = [getattr(entry, name) for name in names]
-    pairs = [part for pair in getattr(entry, "metadata") for part in (pair, pair[1])]  # noqa: B009  # any entry's
-    return weigh(entry) + sum(weigh(part) for part in (*parts, *pairs))
+def request_bytes(text: str) -> bytes:
+    """Ask about ``text`` as the load generator does."""
+    return verification_pb2.VerifyKeyRequest(
+        key=text, environment=keys_pb2.Key.LIVE, scope_expression=_SCOPE
+    ).SerializeToString()
 
 
 def resident_bytes() -> int:
@@ -154,34 +136,36 @@ def resident_bytes() -> int:
 
 
 def time_each_us(work: Callable[[Item], None], items: Sequence[Item]) -> float:
-    """Return how long ``work`` takes with one of ``items``: the median of five passes over all of them."""
+    """Return how long ``work`` takes with an item: the median of five passes, each over a fifth of them."""
+    size = len(items) // _PASSES
     passes = []
-    for _ in range(_PASSES):
+    for number in range(_PASSES):
+        batch = items[number * size : (number + 1) * size]
         begun_ns = time.perf_counter_ns()
-        for item in items:
+        for item in batch:
             work(item)
-        passes.append((time.perf_counter_ns() - begun_ns) / len(items) / _NS_PER_US)
+        passes.append((time.perf_counter_ns() - begun_ns) / size / _NS_PER_US)
     return median(passes)
 
 
 def measure(path: Path, keys: int, calls: int) -> Figures:
     """Fill a cache and time it."""
     accesses: tuple[Access, ...] = ("zipf", "uniform")
-    decision_us, bytes_to_bytes_us = {}, {}
+    decision_us, bytes_to_bytes_us, whole_us = {}, {}, {}
     with Population.open(path) as population:
-        filled = Warm(population, keys)
+        filled = WarmCore(population, keys)
         gc.freeze()
         gc.disable()
-        for access in accesses:
-            texts = [population.text(place) for place in draw(access, keys=keys, count=calls, seed=2)]
+        for seed, access in enumerate(accesses):
+            texts = [population.text(place) for place in draw(access, keys=keys, count=calls, seed=seed)]
             requests = [VerifyRequest(text, Environment.LIVE, _SCOPE) for text in texts]
             decision_us[access] = time_each_us(filled.decide, requests)
-            payloads = [
-                verification_pb2.VerifyKeyRequest(key=text, environment=1, scope_expression=_SCOPE).SerializeToString()
-                for text in texts
-            ]
+            payloads = [request_bytes(text) for text in texts]
             bytes_to_bytes_us[access] = time_each_us(filled.answer, payloads)
-    return Figures(keys, decision_us, bytes_to_bytes_us, filled.resident_bytes_per_key, filled.object_bytes_per_key())
+            batches = [payloads[start : start + _BATCH_CALLS] for start in range(0, len(payloads), _BATCH_CALLS)]
+            whole_us[access] = time_each_us(filled.answer_together, batches) / _BATCH_CALLS
+    weight_bytes = object_bytes_per_key(filled.core)
+    return Figures(keys, decision_us, bytes_to_bytes_us, whole_us, filled.resident_bytes_per_key, weight_bytes)
 
 
 def main() -> int:

@@ -19,8 +19,7 @@ from typing import Self
 import bcrypt
 
 from bench import population
-from bench.population import MADE_AT_MS, Population
-from bench.warming import SCOPES, metadata_of, name_of, owner_id_of
+from bench.population import MADE_AT_MS, SCOPES, Population, metadata_of, name_of, owner_id_of
 from keystead.adapters.cryptography.keyring import MasterKeyring
 from keystead.adapters.sql import keys as rows
 from keystead.adapters.sql import schema
@@ -56,7 +55,7 @@ class Installation:
 
     def settings(self) -> Settings:
         """Return what a server of it is told: free ports, and a cache that the keys fit into."""
-        return _settings(Path(self.data_dir), self.keys, self.database)
+        return settings_for(Path(self.data_dir), self.keys, self.database)
 
     def save(self) -> None:
         """Write it where ``load`` finds it."""
@@ -85,7 +84,7 @@ def install(
 
     They share one cheap hash, which no secret of theirs fits, unless ``real_hashes``: those take 4 ms each and core.
     """
-    settings = _settings(data_dir, keys, database)
+    settings = settings_for(data_dir, keys, database)
     migrate(settings)
     made: list[FirstRun] = []
     asyncio.run(first_run(settings, keep=made.append))
@@ -103,7 +102,8 @@ def install(
     return installation
 
 
-def _settings(data_dir: Path, keys: int, database: str) -> Settings:
+def settings_for(data_dir: Path, keys: int, database: str = "") -> Settings:
+    """Return the settings of a server with room for ``keys`` keys, on free ports."""
     return load_settings(
         data_dir=data_dir,
         database=database,
@@ -161,9 +161,7 @@ async def _store(url: str, keys: Iterable[Key]) -> None:
         while chunk := list(islice(supply, _CHUNK_KEYS)):
             async with transaction(database) as session:
                 await session.write(schema.keys.insert(), [rows.key_values(key) for key in chunk])
-                await session.write(
-                    schema.secrets.insert(), [rows.secret_values(key, key.secrets[0]) for key in chunk]
-                )
+                await session.write(schema.secrets.insert(), [rows.secret_values(key, key.secrets[0]) for key in chunk])
                 await session.write(schema.key_labels.insert(), [row for key in chunk for row in rows.label_rows(key)])
     finally:
         await database.close()

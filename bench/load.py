@@ -54,6 +54,11 @@ class Load:
     warm_up_s: float = 1.0
     seconds: float = 3.0
 
+    @property
+    def lasts_s(self) -> float:
+        """How long it takes when nothing goes wrong."""
+        return self.keys / self.per_second if self.per_second else self.warm_up_s + self.seconds
+
     def to_json(self) -> str:
         """Write it for the other process."""
         return json.dumps(asdict(self))
@@ -71,6 +76,7 @@ class Result:
     calls: int
     failed: int
     failure: str
+    ended: int
     per_second: float
     p50_ms: float
     p99_ms: float
@@ -85,6 +91,7 @@ class Result:
             calls=len(latencies_ns),
             failed=heard.failed,
             failure=heard.failure,
+            ended=heard.ended,
             per_second=len(latencies_ns) * _NS / heard.lasted_ns,
             p50_ms=percentile(latencies_ns, 50) / _NS_PER_MS,
             p99_ms=percentile(latencies_ns, 99) / _NS_PER_MS,
@@ -103,9 +110,7 @@ def run(load: Load) -> Result:
         if load.per_second:
             return Result.of(open_loop(lines, bodies, per_second=load.per_second))
         at_once = load.at_once if load.wire == "grpc" else 1
-        return Result.of(
-            closed_loop(lines, bodies, at_once=at_once, warm_up_s=load.warm_up_s, seconds=load.seconds)
-        )
+        return Result.of(closed_loop(lines, bodies, at_once=at_once, warm_up_s=load.warm_up_s, seconds=load.seconds))
 
 
 def make_bodies(load: Load) -> Sequence[bytes]:

@@ -17,6 +17,7 @@ from keystead.kernel.ids import new_id
 from keystead.keys import secret_format
 
 BRAND = "acme"
+SCOPES = ("read:invoices", "write:invoices", "read:reports")
 MADE_AT_MS = 1_790_000_000_000
 _LINE = "{text} {key_id} {secret_id}\n"
 _TEXT_CHARACTERS = 68
@@ -41,6 +42,21 @@ def write(path: Path, *, keys: int, tag: secret_format.TagFunction, seed: int = 
                     secret_id=new_id("sec", now_ms=MADE_AT_MS + place, random_bits=source.getrandbits),
                 )
             )
+
+
+def owner_id_of(place: int) -> str:
+    """Return whose key it is: each has an owner of its own, which costs the most memory."""
+    return f"customer-{place}"
+
+
+def name_of(place: int) -> str:
+    """Return the key's name."""
+    return f"Key {place}"
+
+
+def metadata_of(place: int) -> dict[str, str]:
+    """Return two entries whose values no other key shares in memory."""
+    return {"plan": f"plan-{place % 3}", "account": f"account-{place}"}
 
 
 class Population:

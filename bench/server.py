@@ -1,12 +1,11 @@
-"""Keystead's server with every key warm: ``python -m bench.server DATA_DIR`` says where it listens and serves until stdin ends.
+"""Keystead's server with every key warm: ``python -m bench.server DATA_DIR``.
 
-Stores, loops, dispatcher and listeners are those that ``keystead serve`` puts together, the same way. What is different:
-the cache is filled beforehand, and both gRPC engines listen, so that one filled process can be asked in three ways.
+Stores, loops, dispatcher and listeners are those that ``keystead serve`` puts together, the same way. Different are two
+things: the cache is filled beforehand, and both gRPC engines listen, so that one process can be asked in three ways.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -49,23 +48,14 @@ async def serve(installation: Installation) -> None:
 
 def _fill(served: Core, installation: Installation) -> None:
     with Population.open(Path(installation.population)) as population:
-        warm(
-            served.resolver,
-            served.touches,
-            population,
-            keys=installation.keys,
-            workspace_id=installation.workspace_id,
-            master_id=served.keyring.current_id,
-        )
+        warm(served, population, keys=installation.keys, workspace_id=installation.workspace_id)
 
 
 async def _start_grpc(stack: AsyncExitStack, dispatcher: CallDispatcher, engine: Engine) -> int:
     settings = GrpcSettings(address=_ANY, engine=engine)
-    server = GrpcServer(
-        bootstrap.service_methods(), dispatcher, settings, batches={VERIFY_KEY: dispatcher.verify_now}
-    )
+    server = GrpcServer(bootstrap.service_methods(), dispatcher, settings, batches={VERIFY_KEY: dispatcher.verify_now})
     port = await server.start()
-    stack.push_async_callback(server.stop, 0)
+    stack.push_async_callback(server.stop, 1)
     return port
 
 
@@ -74,7 +64,7 @@ async def _start_http(stack: AsyncExitStack, served: Core, dispatcher: CallDispa
     ready = bootstrap._Readiness(served)  # noqa: SLF001  # see above
     server = HttpServer(HttpApplication(bootstrap.service_methods(), dispatcher, ready, settings), settings)
     port = await server.start()
-    stack.push_async_callback(server.stop, 0)
+    stack.push_async_callback(server.stop, 1)
     return port
 
 

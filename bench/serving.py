@@ -1,4 +1,4 @@
-"""How a server process and the benchmark that started it talk: one line of JSON when it listens, end of stdin to stop it.
+"""How a server process and the benchmark that started it talk: a line of JSON when it listens, end of stdin to stop it.
 
 A pipe that ends cannot be missed: whatever becomes of the benchmark, its servers end with it.
 """

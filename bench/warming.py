@@ -1,35 +1,59 @@
-"""Fills a resolver's cache as if every key had been verified once, without the hours of bcrypt that this would take.
+"""Fills a cache as if every key had been verified once, without the hours of bcrypt that this would take; and weighs it.
 
-An entry gets in by the same ``put`` and from the same snapshot as by a first verification; only the proof is left out. That
-door is private on purpose: nothing but a benchmark may call a secret proven that was not.
+An entry gets in by the same ``put`` and from the same snapshot as by a first verification; only the proof is left out.
+That door is private on purpose: nothing but a benchmark may call a secret proven that was not.
 """
 
 from __future__ import annotations
 
-from bench.population import BRAND, Population
+import random
+import sys
+
+from bench.population import BRAND, MADE_AT_MS, SCOPES, Population, metadata_of, name_of, owner_id_of
+from keystead.bootstrap.core import Core
+from keystead.kernel.ids import new_id
+from keystead.keys import secret_format
 from keystead.keys.model import KeyKind, KeyState
-from keystead.tenants.model import Environment
+from keystead.tenants.model import RESERVED_BRAND, Environment
 from keystead.verification.cache import Entry
-from keystead.verification.freshness import Touches
 from keystead.verification.model import KeySnapshot, SecretSnapshot
-from keystead.verification.resolver import SecretResolver
 
-SCOPES = ("read:invoices", "write:invoices", "read:reports")
-
-
-def owner_id_of(place: int) -> str:
-    """Return whose key it is: each has an owner of its own, which costs the most memory."""
-    return f"customer-{place}"
+_SAMPLE = 1_000
+_OWN_TEXTS = ("key_id", "secret_id", "owner_id", "name")
 
 
-def name_of(place: int) -> str:
-    """Return the key's name."""
-    return f"Key {place}"
+def warm(core: Core, population: Population, *, keys: int, workspace_id: str) -> None:
+    """Make the first ``keys`` keys of ``population`` proven and good as of now."""
+    resolver, epoch, master_id = core.resolver, core.touches.epoch, core.keyring.current_id
+    for place in range(keys):
+        key = snapshot(population, place, workspace_id=workspace_id, master_id=master_id)
+        digest = resolver.digest(population.text(place))
+        resolver._cache.put(digest, Entry(key, key.secrets[0], epoch))  # noqa: SLF001  # see above
 
 
-def metadata_of(place: int) -> dict[str, str]:
-    """Return two entries whose values no other key shares in memory."""
-    return {"plan": f"plan-{place % 3}", "account": f"account-{place}"}
+def warm_management_key(core: Core, *, workspace_id: str) -> str:
+    """Make a management key that is in no database, proven and good as of now; return its ``authorization`` header."""
+    text = secret_format.compose(brand=RESERVED_BRAND, environment="live", tag=core.keyring.tag)
+    secret = SecretSnapshot(new_id("sec", now_ms=MADE_AT_MS), "", "", core.keyring.current_id, None)
+    key = KeySnapshot(
+        key_id=new_id("key", now_ms=MADE_AT_MS),
+        workspace_id=workspace_id,
+        workspace_brand=BRAND,
+        environment=Environment.ALL,
+        kind=KeyKind.MANAGEMENT,
+        owner_id="",
+        owner_suspended=False,
+        name="Management key",
+        state=KeyState.ACTIVE,
+        scopes=("*:*",),
+        metadata={},
+        allowed_ips=(),
+        expires_at_ms=None,
+        secrets=(secret,),
+    )
+    entry = Entry(key, secret, core.touches.epoch)
+    core.resolver._cache.put(core.resolver.digest(text), entry)  # noqa: SLF001  # see above
+    return f"Bearer {text}"
 
 
 def snapshot(population: Population, place: int, *, workspace_id: str, master_id: str) -> KeySnapshot:
@@ -53,11 +77,20 @@ def snapshot(population: Population, place: int, *, workspace_id: str, master_id
     )
 
 
-def warm(
-    resolver: SecretResolver, touches: Touches, population: Population, *, keys: int, workspace_id: str, master_id: str
-) -> None:
-    """Make the first ``keys`` keys of ``population`` proven and good as of now."""
-    for place in range(keys):
-        key = snapshot(population, place, workspace_id=workspace_id, master_id=master_id)
-        entry = Entry(key, key.secrets[0], touches.epoch)
-        resolver._cache.put(resolver.digest(population.text(place)), entry)  # noqa: SLF001  # see above
+def object_bytes_per_key(core: Core) -> float:
+    """Weigh a sample of the entries and what they alone refer to, with their share of the tables around them."""
+    cache = core.resolver._cache  # noqa: SLF001  # see above
+    entries = cache.entries
+    digests = random.Random(1).sample(list(entries), min(_SAMPLE, len(entries)))
+    own_bytes = sum(sys.getsizeof(digest) + _entry_bytes(entries[digest]) for digest in digests) / len(digests)
+    tables_bytes = sys.getsizeof(entries) + sys.getsizeof(cache._digests)  # noqa: SLF001  # see above
+    return own_bytes + tables_bytes / len(entries)
+
+
+def _entry_bytes(entry: Entry) -> int:
+    """Return the bytes of an entry and of the texts and tuples that no other entry shares."""
+    parts: list[object] = [entry, entry.metadata, entry.last_used_at_ms]
+    parts += [getattr(entry, name) for name in _OWN_TEXTS]
+    for pair in entry.metadata:
+        parts += [pair, pair[1]]
+    return sum(sys.getsizeof(part) for part in parts)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from keystead.idempotency.errors import SlotTakenError
@@ -138,7 +139,10 @@ class FakeHasher:
 
 
 class FakeSnapshotStore:
-    """Keys by prefix, reads counted. A read takes its snapshot first and then waits at ``gate``: a slow reply."""
+    """Keys by prefix, reads counted. A read takes its snapshot first and then waits at ``gate``: a slow reply.
+
+    ``after_read`` is called before the reply goes out.
+    """
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -146,6 +150,7 @@ class FakeSnapshotStore:
         self.gate = Gate()
         self.reads = 0
         self.failure: Exception | None = None
+        self.after_read: Callable[[], object] = lambda: None
 
     def put(self, key: KeySnapshot) -> None:
         """Hold ``key`` under its id, in the place of what was there."""
@@ -168,6 +173,7 @@ class FakeSnapshotStore:
     async def _answer(self, found: KeySnapshot | None) -> KeySnapshot | None:
         self.reads += 1
         await self.gate.pass_by()
+        self.after_read()
         if self.failure is not None:
             raise self.failure
         return found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,18 +30,47 @@ IMPATIENT = DatabaseSettings(
     command_timeout_ms=500,
     idle_timeout_ms=700,
 )
+_numbers = itertools.count(1)
 # A statement's own bound, the driver's grace on top of it, and the machine's.
 LATEST_S = 4.0
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivatePostgres]:
+    """Lend one PostgreSQL to the tests of this module, each of which brings it back."""
+    lent = PrivatePostgres()
+    yield lent
+    lent.remove()
+
+
 @pytest.fixture
-async def cut(own_postgres: PrivatePostgres) -> AsyncIterator[Stores]:
-    """Lend stores on a PostgreSQL that the test may stop, with a workspace and a key in them."""
-    url = own_postgres.create_database("cut")
-    await migrate(url)
-    database = Database.connect(url, settings=IMPATIENT)
+def cut_url(server: PrivatePostgres) -> Iterator[str]:
+    """Lend an empty database of the test's own."""
+    name = f"cut_{next(_numbers)}"
+    yield server.create_database(name)
+    server.thaw()
+    server.drop_database(name)
+
+
+@pytest.fixture
+async def cut(cut_url: str) -> AsyncIterator[Stores]:
+    """Lend stores on a PostgreSQL that the test may stop and freeze."""
+    await migrate(cut_url)
+    database = Database.connect(cut_url, settings=IMPATIENT)
     yield sql_stores(database)
     await database.close()
+
+
+_ENDS_ITS_SESSION_AT_THE_COMMIT = (
+    """
+    CREATE FUNCTION end_session() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$
+    """,
+    """
+    CREATE CONSTRAINT TRIGGER end_session AFTER INSERT ON events
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION end_session()
+    """,
+)
 
 
 async def add_workspace(stores: Stores) -> Workspace:
@@ -95,24 +125,24 @@ async def until_it_works(stores: Stores) -> int:
             return refused
 
 
-async def test_a_stopped_database_is_reported_and_found_again(cut: Stores, own_postgres: PrivatePostgres) -> None:
+async def test_a_stopped_database_is_reported_and_found_again(cut: Stores, server: PrivatePostgres) -> None:
     """While PostgreSQL is down every call is refused at once as UNAVAILABLE; when it is back, calls work again (P12)."""
     await add_workspace(cut)
-    own_postgres.stop()
+    server.stop()
     assert max(await every_way_in(cut)) < LATEST_S
-    assert own_postgres._launch()
+    server.restart()
     assert await until_it_works(cut) <= 1
     async with cut.units.read(None) as unit:
         assert len((await unit.workspaces.page(PageRequest(10))).items) == 2
 
 
-async def test_a_restart_between_two_calls_is_hardly_noticed(cut: Stores, own_postgres: PrivatePostgres) -> None:
+async def test_a_restart_between_two_calls_is_hardly_noticed(cut: Stores, server: PrivatePostgres) -> None:
     """After a restart, in good order or by a crash, at most one call fails, and nothing that was committed is lost."""
     stored = [await add_workspace(cut)]
-    for end in (own_postgres.stop, own_postgres.kill):
+    for end in (server.stop, server.kill):
         await asyncio.gather(*[cut.snapshots.by_key("key_x") for _ in range(4)])
         end()
-        assert own_postgres._launch()
+        server.restart()
         assert await until_it_works(cut) <= 1
         stored.append(await add_workspace(cut))
     async with cut.units.read(None) as unit:
@@ -120,19 +150,19 @@ async def test_a_restart_between_two_calls_is_hardly_noticed(cut: Stores, own_po
     assert len((await cut.log.poll(Cursor(), limit=50)).unplaced) == 5
 
 
-async def test_a_frozen_database_is_given_up_in_time(cut: Stores, own_postgres: PrivatePostgres) -> None:
+async def test_a_frozen_database_is_given_up_in_time(cut: Stores, server: PrivatePostgres) -> None:
     """A PostgreSQL that hangs keeps no call for longer than the bounds, and works again once it is thawed (P10)."""
     await add_workspace(cut)
-    own_postgres.freeze()
+    server.freeze()
     try:
         took = await every_way_in(cut)
     finally:
-        own_postgres.thaw()
+        server.thaw()
     assert max(took) < LATEST_S
     assert await until_it_works(cut) <= 6
 
 
-async def test_a_lost_connection_inside_a_unit_undoes_the_unit(cut: Stores, own_postgres: PrivatePostgres) -> None:
+async def test_a_lost_connection_inside_a_unit_undoes_the_unit(cut: Stores, server: PrivatePostgres) -> None:
     """A restart in the middle of a unit refuses it as UNAVAILABLE, and nothing of it is stored."""
     await add_workspace(cut)
     doomed = cut.make.workspace()
@@ -140,30 +170,23 @@ async def test_a_lost_connection_inside_a_unit_undoes_the_unit(cut: Stores, own_
         async with cut.units.begin(None, ORIGIN) as unit:
             await unit.workspaces.add(doomed)
             unit.record(cut.make.change(doomed.id))
-            own_postgres.restart()
+            server.restart()
             await unit.workspaces.get(doomed.id)
     await until_it_works(cut)
     async with cut.units.read(None) as unit:
         assert await unit.workspaces.get(doomed.id) is None
 
 
-async def test_a_commit_that_nobody_heard_of_is_told_to_the_caches(cut: Stores, own_postgres: PrivatePostgres) -> None:
+async def test_a_commit_that_nobody_heard_of_is_told_to_the_caches(cut: Stores) -> None:
     """When the connection is lost in the commit, nobody knows the outcome: caches are told, the caller is refused."""
-    await add_workspace(cut)
-    cut.committed.clear()
-    doomed = cut.make.workspace()
     database = cut.database
     assert database is not None
-    unit_of_work = cut.units.begin(None, ORIGIN)
-    unit = await unit_of_work.__aenter__()
-    await unit.workspaces.add(doomed)
-    change = cut.make.change(doomed.id)
-    unit.record(change)
-
-    own_postgres.freeze()
+    async with database.writers.begin() as connection:
+        for statement in _ENDS_ITS_SESSION_AT_THE_COMMIT:
+            await connection.execute(text(statement))
+    change = cut.make.change("wsp_1")
     with pytest.raises(UnavailableError):
-        await unit_of_work.__aexit__(None, None, None)
-    own_postgres.thaw()
+        await cut.happened(change)
     assert cut.committed == [change]
 
 
@@ -246,7 +269,8 @@ async def test_two_units_that_would_wait_in_a_circle_are_told_to_try_again(cut: 
             await unit.workspaces.get(order[1].id, lock=True)
 
     async with database.writers.connect() as connection:
-        await connection.execute(text("ALTER DATABASE cut SET deadlock_timeout = '50ms'"))
+        name = (await connection.execute(text("SELECT current_database()"))).scalar_one()
+        await connection.execute(text(f"ALTER DATABASE {name} SET deadlock_timeout = '50ms'"))
         await connection.commit()
     await database.close()
     outcomes = await asyncio.gather(lock_in(workspaces), lock_in(workspaces[::-1]), return_exceptions=True)

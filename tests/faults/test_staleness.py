@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from keystead.adapters.cryptography.keyring import MasterKeyring, decode_master_key
+from keystead.adapters.cryptography.keyring import MasterKeyring
 from keystead.keys.secret_format import compose
 from tests.clients import Client, client_for
 from tests.polling import always, eventually
-from tests.proxies import Proxy, proxy_to
+from tests.proxies import proxy_to
 from tests.servers import KeysteadServer, ServerFarm
 from tests.services import PrivatePostgres
 
@@ -42,7 +42,7 @@ async def fails_by_choice(client: Client, warm: str, cold: str, false: str, *, c
     assert await client.verify(warm) == "VALID"
     assert await client.verify(false) == "NOT_FOUND"
     began_s = time.monotonic()
-    assert await client.verify(cold) in {"UNAVAILABLE", "NOT_FOUND"}  # cold: it cannot be read
+    assert await client.verify(cold) == "UNAVAILABLE"
     assert time.monotonic() - began_s < 3  # and no call hangs past its deadline
 
     async def unavailable() -> bool:
@@ -191,10 +191,3 @@ async def test_a_database_restart_is_survived(
         record_testsuite_property("database_restart_recovery_ms", round(took_s * 1_000))
         codes = [await client.verify(item.secret) for item in made]
         assert codes == ["VALID", "REVOKED", "VALID"]
-
-
-def test_proxy_names_itself() -> None:
-    """A URL that goes through the proxy differs in the port alone."""
-    proxy = Proxy(5432)
-    proxy.port = 1
-    assert proxy.through("postgresql://keystead@127.0.0.1:5432/x") == "postgresql://keystead@127.0.0.1:1/x"

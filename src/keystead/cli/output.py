@@ -13,11 +13,10 @@ from typing import Any
 
 import click
 
-from keystead.cli.tables import Block, Cell, Column, Table, cell
+from keystead.cli.tables import PIPE_COLUMNS, Block, Cell, Column, Table, cell
 from keystead.cli.text import ago, until
 from keystead.kernel.clock import SystemClock
 
-PIPE_COLUMNS = 10_000
 NOTHING = "-"
 
 

@@ -10,7 +10,7 @@ import rich.table
 from rich.console import Console
 from rich.text import Text
 
-from keystead.cli.tables import Block, Table
+from keystead.cli.tables import PIPE_COLUMNS, Block, Table
 
 
 def paint(blocks: Sequence[Block], *, columns: int, terminal: bool) -> None:
@@ -27,14 +27,14 @@ def paint(blocks: Sequence[Block], *, columns: int, terminal: bool) -> None:
     )
     for block in blocks:
         if isinstance(block, Table):
-            console.print(_table(block))
+            console.print(_table(block, narrow=columns < PIPE_COLUMNS))
         else:
             console.print(Text.assemble(*block), soft_wrap=True)
     for line in paper.getvalue().splitlines():
-        click.echo(line.rstrip())
+        click.echo(line.rstrip(), color=terminal)
 
 
-def _table(data: Table) -> rich.table.Table:
+def _table(data: Table, *, narrow: bool) -> rich.table.Table:
     """Make a table without lines: spaces separate better, and copy better."""
     made = rich.table.Table(
         box=None,
@@ -44,7 +44,9 @@ def _table(data: Table) -> rich.table.Table:
         show_header=any(column.heading for column in data.columns),
     )
     for column in data.columns:
-        made.add_column(column.heading, overflow="fold", no_wrap=column.whole, max_width=column.columns_max)
+        made.add_column(
+            column.heading, overflow="fold", no_wrap=column.whole, max_width=column.columns_max if narrow else None
+        )
     for row in data.rows:
         made.add_row(*(Text.assemble(*item) for item in row))
     return made

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from keystead.cli.text import harmless
 
+PIPE_COLUMNS = 10_000
+"""How wide a pipe is: nothing is broken over lines there, and no column is kept narrow."""
+
 Cell = tuple[tuple[str, str], ...]
 """A text: pieces, each with its style (``bold``, ``dim``, a colour, or nothing)."""
 

@@ -43,6 +43,7 @@ class Desk:
         self.calls: list[Call] = []
         self.requests: list[Message] = []
         self.started = asyncio.Event()
+        self.waiting: asyncio.Queue[Call] = asyncio.Queue()
         self.finished = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.release = asyncio.Event()
@@ -66,6 +67,7 @@ class Desk:
         if word.startswith("header "):
             call.response_headers["x-bad"] = word.removeprefix("header ")
         if word == "wait":
+            self.waiting.put_nowait(call)
             await self._wait()
         call.response_headers["x-keystead-test"] = "yes"
         reply = keys_pb2.GetKeyResponse(key=keys_pb2.Key(id=word))

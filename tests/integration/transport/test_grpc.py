@@ -239,6 +239,19 @@ async def test_stopping_lets_calls_finish(grpc_bench: Any) -> None:
     assert error.code() is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_stopping_sends_every_answer_out(grpc_bench: Any) -> None:
+    """An answer that was given is not lost because the server stops before it is on the wire."""
+    method = grpc_bench.channel.unary_unary(GET_KEY)
+    calls = [method(get_key("wait").SerializeToString()) for _ in range(50)]
+    for _ in calls:
+        await asyncio.wait_for(grpc_bench.desk.waiting.get(), 10)
+    stopping = asyncio.create_task(grpc_bench.server.stop(10))
+    grpc_bench.desk.release.set()
+    replies = await asyncio.gather(*calls)
+    assert {keys_pb2.GetKeyResponse.FromString(reply).key.id for reply in replies} == {"wait"}
+    await stopping
+
+
 async def test_stopping_without_grace_cancels_what_runs(grpc_bench: Any) -> None:
     """A handler that does not end in time is cancelled, so a stop always ends."""
     call = grpc_bench.channel.unary_unary(GET_KEY)(get_key("wait").SerializeToString())

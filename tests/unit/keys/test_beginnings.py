@@ -15,7 +15,7 @@ from keystead.keys.ports import Lane
 from keystead.keys.principal import Principal
 from keystead.keys.service import KeyDraft
 from keystead.tenants.errors import NotFoundError
-from keystead.tenants.model import SYSTEM_WORKSPACE_ID, Environment
+from keystead.tenants.model import BOTH_ENVIRONMENTS, SYSTEM_WORKSPACE_ID, Environment, TenantScope
 from tests.fakes import FakeSource, FixedRandom
 from tests.world import MASTER, ORIGIN, World, narrowed
 
@@ -80,7 +80,7 @@ async def test_the_first_operator_brings_the_systems_workspace(world: World) -> 
 
 async def test_the_first_run_makes_what_there_is_to_try(world: World) -> None:
     """A workspace, a management key that authenticates, an owner and a key that verifies: all in one unit."""
-    async with world.units.begin(None, ORIGIN) as unit:
+    async with world.units.begin(TenantScope("wsp_first", BOTH_ENVIRONMENTS), ORIGIN) as unit:
         made = await world.installation.first_run(unit, "wsp_first")
     caller = await world.authenticator.authenticate(f"Bearer {made.management_key.reveal()}", FakeSource())
     assert (caller.workspace_id, made.workspace_id) == ("wsp_first", "wsp_first")

@@ -147,7 +147,7 @@ async def set_suspended(world: World, caller: Principal, *, suspended: bool, rea
 
 
 async def test_suspending_and_resuming_an_owner(world: World, root: Principal) -> None:
-    """What is so already stays so; each real change is one event with its reason, touching all that is cached of him."""
+    """What is so already stays so; each real change is one event with its reason that touches the owner."""
     await create(world, root)
     events = len(world.changes)
     for _ in range(2):

@@ -8,6 +8,8 @@ from hearing of a revocation. Parameters never enter an error text: they hold ha
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +91,15 @@ def sqlite_engine(
         connect_args={"timeout": settings.command_timeout_ms / 1_000, "isolation_level": None},
         hide_parameters=True,
     )
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def look_first(*_arguments: object) -> None:
+        """Refuse what the driver would fail at only after it has started a thread; never open the file to find out.
+
+        Closing a file drops every lock that its process holds on it, SQLite's included.
+        """
+        if not os.access(sqlite_path(url), os.R_OK | os.W_OK):
+            raise FileNotFoundError(errno.ENOENT, "there is no database file that may be read and written")
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _record: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
@@ -103,8 +103,8 @@ async def _connected(url: str, *, writes: bool) -> AsyncIterator[AsyncConnection
 
 def _make_file(path: Path) -> None:
     """Make an empty database that nobody but its owner reads; SQLite gives its other files the same rights."""
-    with answering():
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    with answering(), suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _upgrade(connection: Connection) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keystead.cli.output import NOTHING, PIPE_COLUMNS, columns_available, entries, exactly, facts, future, past, show
-from keystead.cli.tables import Cell, Column, Table, cell, joined
+from keystead.cli.output import NOTHING, columns_available, entries, exactly, facts, future, past, show
+from keystead.cli.tables import PIPE_COLUMNS, Cell, Column, Table, cell, joined
 
 Key = Mapping[str, Any]
 

@@ -28,6 +28,9 @@ from keystead.transport.refusals import Refusal, refusal_of
 _EVENTS_MAXIMUM = 128
 """How many calls one turn of the loop takes from the front: 128 verifications are about 2 ms."""
 
+_SENDING_TURN_S = 0.01
+_SENDING_TURNS_MAXIMUM = 100
+
 _Details = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
 _Event = tuple[int, int, int, bytes | None, bytes | str | None, _Details | None]
 _Waiting = tuple[int, Call, bytes]
@@ -64,6 +67,7 @@ class NativeEngine:
                 [(method.path, False) for method in self._methods],
                 io_threads=settings.io_threads,
                 call_details=True,
+                metrics=True,  # tells, at the end, which answers have not gone out yet
                 keepalive_permit_without_calls=False,
                 max_concurrent_streams=settings.concurrent_streams_maximum,
                 max_metadata_size=settings.metadata_maximum_bytes,
@@ -93,8 +97,20 @@ class NativeEngine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await fallback
+        await self._send_out()
         await asyncio.to_thread(self._front.close)
         await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+
+    async def _send_out(self) -> None:
+        """Wait, within bounds, until every answer is on its way: closing the front drops what it has not sent."""
+        for _ in range(_SENDING_TURNS_MAXIMUM):
+            methods = (self._front.metrics() or {}).get("methods", {})
+            counts = [methods[method.path] for method in self._methods if method.path in methods]
+            sent = sum(status["count"] for each in counts for status in each["status"].values())
+            if sent >= sum(each["started"] for each in counts):
+                break
+            await asyncio.sleep(_SENDING_TURN_S)
+        await asyncio.sleep(_SENDING_TURN_S)
 
     def _carry(self) -> None:
         """Carry events to the loop, on a thread of its own, until the front is closed."""

@@ -20,6 +20,8 @@ from keystead.transport.http.json_reading import read_json
 from keystead.transport.http.refusing import connect_error
 from keystead.transport.refusals import refusal_of
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -62,7 +64,7 @@ class JsonCodec(Codec[Reply, Message]):
     def encode(self, message: Reply) -> bytes:
         """Write every field that has no presence, also when it is false, 0 or empty."""
         body = MessageToDict(message.message(), always_print_fields_with_no_presence=True)
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return _COMPACT.encode(body).encode()
 
     def decode(self, data: bytes | bytearray, message_class: type[Message]) -> Message:
         """Parse; raises ``ConnectError``."""

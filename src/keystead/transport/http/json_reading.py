@@ -72,9 +72,7 @@ def _object(data: bytes) -> dict[str, Any]:
     if not data.strip():
         return {}
     try:
-        body = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
-        )
+        body = _DECODER.decode(data.decode("utf-8"))
     except UnicodeDecodeError:
         raise MalformedMessageError("The body is not UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -112,6 +110,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise _ProblemError("The body holds a number that is too large.")
     return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _depth_exceeds(value: object, maximum: int) -> bool:

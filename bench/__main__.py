@@ -1,0 +1,75 @@
+"""``python -m bench``: measure, print tables, say which promises are kept, and exit 1 when one is not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import plan as plans
+from bench.installation import Installation, install, write_population
+from bench.plan import Plan
+from bench.report import Section, as_json, show
+from bench.scenarios import changes, cold, grpc, http, process
+
+SCENARIOS = ("process", "grpc", "http", "cold", "changes")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says."""
+    options = _options(arguments)
+    console = Console(stderr=options.json is None and not sys.stdout.isatty())
+    with tempfile.TemporaryDirectory(prefix="keystead-bench-") as folder:
+        made = (plans.quick if options.quick else plans.full)(Path(folder), options.keys)
+        sections = _measure(made, options.only or SCENARIOS, Console(stderr=True))
+    show(Console(), sections)
+    if options.json is not None:
+        options.json.write_text(json.dumps(as_json(sections), indent=2) + "\n", encoding="utf-8")
+    return 0 if all(check.passed or check.name.startswith("…") for one in sections for check in one.checks) else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Keystead on this machine.")
+    parser.add_argument("--quick", action="store_true", help="a minute, to see that it works; the numbers mean nothing")
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="measure this alone; may be repeated")
+    parser.add_argument("--keys", type=int, nargs="+", default=(), help="numbers of keys in place of the usual ones")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    return parser.parse_args(arguments)
+
+
+def _measure(plan: Plan, chosen: Sequence[str], progress: Console) -> list[Section]:
+    progress.print(f"Making {plan.keys_max:,} keys …")
+    write_population(plan.population, plan.keys_max)
+    sections: list[Section] = []
+    if "process" in chosen:
+        progress.print("Measuring in process …")
+        sections.append(process.measure(plan))
+    if {"grpc", "http"} & set(chosen):
+        installations = [_installed(plan, keys, progress) for keys in plan.sizes]
+        if "grpc" in chosen:
+            progress.print("Measuring gRPC …")
+            sections.append(grpc.measure_grpc(plan, installations))
+        if "http" in chosen:
+            progress.print("Measuring HTTP …")
+            sections.append(http.measure_http(plan, installations[0]))
+    if "cold" in chosen:
+        progress.print(f"Measuring a cold start: {plan.cold_keys:,} real hashes first …")
+        sections.append(cold.measure_cold(plan))
+    if "changes" in chosen:
+        progress.print("Measuring changes …")
+        sections.append(changes.measure_changes(plan))
+    return sections
+
+
+def _installed(plan: Plan, keys: int, progress: Console) -> Installation:
+    progress.print(f"Storing {keys:,} keys …")
+    return install(plan.data_dir(str(keys)), plan.population, keys=keys)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

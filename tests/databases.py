@@ -1,0 +1,65 @@
+"""What is really in a server's database, read behind its back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import asyncpg
+
+from tests.polling import eventually
+from tests.servers import KeysteadServer
+
+_EVENTS_OF_EACH = """
+SELECT k.id, k.version, (SELECT count(*) FROM events e WHERE e.target = k.id AND e.workspace_id = k.workspace_id)
+  FROM keys k
+UNION ALL
+SELECT o.owner_id, o.version,
+       (SELECT count(*) FROM events e WHERE e.target = o.owner_id AND e.workspace_id = o.workspace_id)
+  FROM owners o
+"""
+_STRAY_EVENTS = "SELECT count(*) FROM events WHERE action LIKE 'key.%' AND target NOT IN (SELECT id FROM keys)"
+_UNPLACED = "SELECT count(*) FROM events WHERE seq IS NULL"
+_ORDER = "SELECT count(*), coalesce(min(seq), 1), coalesce(max(seq), 0), count(DISTINCT seq) FROM events"
+_LEAVES = "SELECT workspace_id, count(*), min(leaf_index), max(leaf_index) FROM events GROUP BY workspace_id"
+
+
+async def ask(server: KeysteadServer, query: str) -> Sequence[Sequence[Any]]:
+    """Return the rows of ``query`` on the server's database."""
+    url = str(server.settings.get("database") or "")
+    if not url:
+        with closing(sqlite3.connect(f"file:{server.data_dir / 'keystead.db'}?mode=ro", uri=True, timeout=30)) as file:
+            return file.execute(query).fetchall()
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+async def events_by_target(server: KeysteadServer) -> dict[str, int]:
+    """Return how many events each key and owner has, after holding P6 against all of them.
+
+    A key's version counts its changes, so it must be the number of its events: no change without, no event without.
+    """
+    rows = await ask(server, _EVENTS_OF_EACH)
+    wrong = [tuple(row) for row in rows if row[1] != row[2]]
+    assert wrong == [], "(id, version, events)"
+    assert (await ask(server, _STRAY_EVENTS))[0][0] == 0
+    return {row[0]: row[2] for row in rows}
+
+
+async def demand_order(server: KeysteadServer) -> int:
+    """Wait until every event has its place, and hold that no place is empty or taken twice; return how many there are."""
+
+    async def placed() -> bool:
+        return bool((await ask(server, _UNPLACED))[0][0] == 0)
+
+    await eventually(placed, within_s=10)
+    count, first, last, distinct = (await ask(server, _ORDER))[0]
+    assert (first, last, distinct) == (1, count, count)
+    for workspace_id, size, lowest, highest in await ask(server, _LEAVES):
+        assert (lowest, highest) == (0, size - 1), workspace_id
+    return int(count)
