@@ -23,7 +23,6 @@ SCENARIOS = ("process", "grpc", "http", "cold", "changes")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     options = _options(arguments)
-    console = Console(stderr=options.json is None and not sys.stdout.isatty())
     with tempfile.TemporaryDirectory(prefix="keystead-bench-") as folder:
         made = (plans.quick if options.quick else plans.full)(Path(folder), options.keys)
         sections = _measure(made, options.only or SCENARIOS, Console(stderr=True))

@@ -1,7 +1,7 @@
 """Which keys are asked for: the few again and again (Zipf), each as likely as the next (uniform), or each once.
 
-A rank is not a place: ranks are dealt out over the keys at random, so that the keys asked for most were not made, and do
-not lie in memory, side by side.
+A rank is not a place: ranks are dealt out over the keys at random, so that the keys asked for most were not made, and
+do not lie in memory, side by side.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def zipf_weights(keys: int, exponent: float = ZIPF_EXPONENT) -> list[float]:
 
 
 def draw(access: Access, *, keys: int, count: int, seed: int) -> Sequence[int]:
-    """Draw ``count`` of the places 0 to ``keys`` - 1; ``once`` draws at most ``keys``, and ``first`` is always place 0."""
+    """Draw ``count`` of the places 0 to ``keys`` - 1; ``once`` draws at most ``keys``, ``first`` place 0 alone."""
     source = random.Random(seed)
     if access == "first":
         return [0] * count

@@ -1,7 +1,7 @@
-"""Servers that do nothing, to compare with: ``python -m bench.empty ENGINE`` prints its port and serves until stdin ends.
+"""Servers that do nothing, to compare with: ``python -m bench.empty ENGINE``.
 
-``native`` is Keystead's own transport around a dispatcher that answers every ``VerifyKey`` with nothing, so what is left
-is what a verification costs. ``grpcio`` is grpcio's asyncio server as its manual shows it, without any of ours.
+``native`` is Keystead's own transport around a dispatcher that answers every ``VerifyKey`` with nothing, so the
+difference is what a verification costs. ``grpcio`` is grpcio's asyncio server as its manual shows it, without ours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from bench.serving import announce, stdin_ends
-from keystead.bootstrap.server import service_methods
+from keystead.transport.contract import service_methods
 from keystead.transport.calls import Call, Outcome
 from keystead.transport.dispatch import VERIFY_KEY
 from keystead.transport.grpc.server import GrpcServer
@@ -45,8 +45,8 @@ async def _grpcio() -> None:
 
     server = aio.server()
     service, method = VERIFY_KEY[1:].split("/")
-    handlers = {method: grpc.unary_unary_rpc_method_handler(answer)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     announce(empty=port)

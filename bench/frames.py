@@ -66,19 +66,19 @@ def opening() -> bytes:
 
 
 def first_block(fields: Fields) -> bytes:
-    """Return the header block that puts ``fields`` into the table, each a literal with incremental indexing (§6.2.1)."""
+    """Return the block that puts ``fields`` into the table, each a literal with incremental indexing (§6.2.1)."""
     if sum(len(name) + len(value) + _ENTRY_OVERHEAD_BYTES for name, value in fields) > TABLE_BYTES:
         raise ValueError(f"the fields do not fit into a table of {TABLE_BYTES} bytes")
     return b"".join(b"\x40" + _string(name) + _string(value) for name, value in fields)
 
 
 def later_block(fields: Fields) -> bytes:
-    """Return the header block that names what ``first_block`` put into the table; the last one put in is the first (§2.3.3)."""
+    """Return the block that names what ``first_block`` put into the table, where the last comes first (§2.3.3)."""
     return bytes(0x80 | (_STATIC_ENTRIES + len(fields) - place) for place in range(len(fields)))
 
 
 def _string(text: str) -> bytes:
-    """Write a string without Huffman coding, its length in 7 bits or, with the rest in a second byte or more (§5.1, §5.2)."""
+    """Write a string without Huffman coding, its length as an integer with a prefix of 7 bits (§5.1, §5.2)."""
     raw = text.encode("ascii")
     if len(raw) < _STRING_MAX:
         return bytes([len(raw)]) + raw

@@ -1,8 +1,8 @@
 """Unary gRPC calls on one HTTP/2 connection, with another body each time.
 
-A call is written as two frames of which only the stream's number and the message differ from call to call. Of the replies
-only the frames' heads are read, and each message's beginning, which says whether it is the one that was hoped for: a
-call that fails has none.
+A call is written as two frames of which only the stream's number and the message differ from call to call. Of the
+replies only the frames' heads are read, and each message's beginning, which says whether it is the one that was hoped
+for: a call that fails has none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A verification without any transport: ``python -m bench.in_process POPULATION KEYS CALLS`` prints its figures.
 
-What is timed is the warm decision alone, the way from a request's bytes to its reply's, and the whole way that the native
-engine hands a batch of calls to, header and authentication included. What is weighed is the process before and after its
-cache is filled, and, object by object, a sample of it.
+What is timed is the warm decision alone, the way from a request's bytes to its reply's, and the whole way of a batch of
+calls as the native engine hands it over, header and authentication included. What is weighed is the process before and
+after its cache is filled, and, object by object, a sample of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.summary import median
 from bench.warming import object_bytes_per_key, warm, warm_management_key
 from keystead.adapters.sql.database import Database
 from keystead.bootstrap.core import Core
-from keystead.bootstrap.server import service_methods
+from keystead.transport.contract import service_methods
 from keystead.gen.v1 import keys_pb2, verification_pb2
 from keystead.keys.model import KeyKind
 from keystead.keys.principal import Principal
@@ -115,11 +115,11 @@ class WarmCore:
             raise AssertionError("the key is not warm")
 
     def answer_together(self, payloads: Sequence[bytes]) -> None:
-        """Do all that the native engine asks of Python for calls that came in together, but for telling it the replies."""
+        """Do all that is done in Python for calls that came in together, but for telling the engine the replies."""
         calls = [(self._call(), payload) for payload in payloads]
         for answer in self._answering.answer_together(self.dispatcher.verify_now, calls):
             if not isinstance(answer, bytes):
-                raise AssertionError("the key is not warm")
+                raise AssertionError("the key is not warm")  # noqa: TRY004 -- nobody gave a wrong type
 
 
 def request_bytes(text: str) -> bytes:
@@ -151,7 +151,9 @@ def time_each_us(work: Callable[[Item], None], items: Sequence[Item]) -> float:
 def measure(path: Path, keys: int, calls: int) -> Figures:
     """Fill a cache and time it."""
     accesses: tuple[Access, ...] = ("zipf", "uniform")
-    decision_us, bytes_to_bytes_us, whole_us = {}, {}, {}
+    decision_us: dict[str, float] = {}
+    bytes_to_bytes_us: dict[str, float] = {}
+    whole_us: dict[str, float] = {}
     with Population.open(path) as population:
         filled = WarmCore(population, keys)
         gc.freeze()

@@ -84,6 +84,7 @@ def install(
 
     They share one cheap hash, which no secret of theirs fits, unless ``real_hashes``: those take 4 ms each and core.
     """
+    data_dir.mkdir(mode=0o700)
     settings = settings_for(data_dir, keys, database)
     migrate(settings)
     made: list[FirstRun] = []

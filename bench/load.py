@@ -1,7 +1,7 @@
-"""The load generator, a process of its own: ``python -m bench.load`` reads a ``Load`` from stdin and prints a ``Result``.
+"""The load generator, a process of its own: ``python -m bench.load`` takes a ``Load`` on stdin and prints a ``Result``.
 
-Neither h2load nor wrk by itself sends another body with each call, and a benchmark of one key would measure a server whose
-one key never leaves the processor's cache.
+h2load and its like send the same body with each call, and a benchmark of one key would measure a server whose one key
+never leaves the processor's cache.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bench.http2 import Http2Conversation
 from bench.population import Population
 from bench.summary import percentile
 from keystead.gen.v1 import keys_pb2, verification_pb2
+from keystead.keys.installation import SAMPLE_OWNER_ID
 
 Asked = Literal["nothing", "verify", "create", "rotate"]
 
@@ -37,7 +38,7 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What to do. With ``per_second`` it is an open loop of ``keys`` calls, else a closed one of ``at_once`` per connection."""
+    """What to do: an open loop of ``keys`` calls with ``per_second``, else a closed one of ``at_once`` a connection."""
 
     port: int
     path: str
@@ -71,7 +72,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of it. ``busy`` is the load generator's own share of a processor: near 1, the server was not the limit."""
+    """What came of it. ``busy`` is this process's own share of a processor: near 1, the server was not the limit."""
 
     calls: int
     failed: int
@@ -140,8 +141,7 @@ def _verify_json(text: str) -> bytes:
 
 def _create() -> keys_pb2.CreateKeyRequest:
     return keys_pb2.CreateKeyRequest(
-        owner_id="bench-customer",
-        create_owner=True,
+        owner_id=SAMPLE_OWNER_ID,
         name="Made by the benchmark",
         environment=keys_pb2.Key.LIVE,
         scopes=["read:invoices", "write:invoices", "read:reports"],

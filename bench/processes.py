@@ -81,7 +81,7 @@ def on_core(core: int | None, command: Sequence[str]) -> list[str]:
 @contextmanager
 def serving(module: str, *arguments: str, core: int | None) -> Iterator[Server]:
     """Run ``module`` as a server while the block lasts, and lend what it announces."""
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 -- runs this package's own modules
         on_core(core, [sys.executable, "-m", module, *arguments]),
         cwd=_ROOT,
         stdin=subprocess.PIPE,
@@ -129,7 +129,7 @@ def attempt(load: Load, server: Server) -> Run:
 
 def run_module(module: str, *arguments: str, given: str = "", lasts_s: float = 0.0) -> str:
     """Run ``module`` on the core for load and return what it prints; it gets two minutes more than it should need."""
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 -- see serving
         on_core(cores()[1], [sys.executable, "-m", module, *arguments]),
         cwd=_ROOT,
         input=given,

@@ -18,6 +18,7 @@ from bench.serving import announce, stdin_ends
 from bench.warming import warm
 from keystead.bootstrap import server as bootstrap
 from keystead.bootstrap.core import Core, core
+from keystead.transport.contract import service_methods
 from keystead.transport.dispatch import VERIFY_KEY, CallDispatcher
 from keystead.transport.grpc.server import GrpcServer
 from keystead.transport.grpc.settings import Engine, GrpcSettings
@@ -53,7 +54,7 @@ def _fill(served: Core, installation: Installation) -> None:
 
 async def _start_grpc(stack: AsyncExitStack, dispatcher: CallDispatcher, engine: Engine) -> int:
     settings = GrpcSettings(address=_ANY, engine=engine)
-    server = GrpcServer(bootstrap.service_methods(), dispatcher, settings, batches={VERIFY_KEY: dispatcher.verify_now})
+    server = GrpcServer(service_methods(), dispatcher, settings, batches={VERIFY_KEY: dispatcher.verify_now})
     port = await server.start()
     stack.push_async_callback(server.stop, 1)
     return port
@@ -62,7 +63,7 @@ async def _start_grpc(stack: AsyncExitStack, dispatcher: CallDispatcher, engine:
 async def _start_http(stack: AsyncExitStack, served: Core, dispatcher: CallDispatcher) -> int:
     settings = HttpSettings(address=_ANY)
     ready = bootstrap._Readiness(served)  # noqa: SLF001  # see above
-    server = HttpServer(HttpApplication(bootstrap.service_methods(), dispatcher, ready, settings), settings)
+    server = HttpServer(HttpApplication(service_methods(), dispatcher, ready, settings), settings)
     port = await server.start()
     stack.push_async_callback(server.stop, 1)
     return port

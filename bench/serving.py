@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 
 
@@ -21,7 +22,7 @@ async def stdin_ends() -> None:
     loop = asyncio.get_running_loop()
 
     def read() -> None:
-        if not sys.stdin.buffer.raw.read(4_096):
+        if not os.read(sys.stdin.fileno(), 4_096):
             loop.remove_reader(sys.stdin.fileno())
             ended.set()
 

@@ -1,4 +1,4 @@
-"""Fills a cache as if every key had been verified once, without the hours of bcrypt that this would take; and weighs it.
+"""Fills a cache as if every key had been verified once, without the hours of bcrypt that this takes; and weighs it.
 
 An entry gets in by the same ``put`` and from the same snapshot as by a first verification; only the proof is left out.
 That door is private on purpose: nothing but a benchmark may call a secret proven that was not.

@@ -21,7 +21,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from keystead.bootstrap.server import service_methods
+from keystead.transport.contract import service_methods
 from keystead.transport.calls import Method
 from tests.servers import KeysteadServer
 

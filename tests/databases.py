@@ -39,6 +39,20 @@ async def ask(server: KeysteadServer, query: str) -> Sequence[Sequence[Any]]:
         await connection.close()
 
 
+async def change(server: KeysteadServer, statement: str) -> None:
+    """Run one changing statement on the server's database, behind its back."""
+    url = str(server.settings.get("database") or "")
+    if not url:
+        with closing(sqlite3.connect(server.data_dir / "keystead.db", timeout=30)) as file, file:
+            file.execute(statement)
+        return
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 async def events_by_target(server: KeysteadServer) -> dict[str, int]:
     """Return how many events each key and owner has, after holding P6 against all of them.
 

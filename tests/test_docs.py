@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from keystead.bootstrap.server import service_methods
+from keystead.transport.contract import service_methods
 from keystead.config import Settings
 from keystead.kernel.change import Action
 from keystead.transport.errors import TABLE
@@ -33,6 +33,7 @@ from tools.docs_markdown import anchor
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+SERVED = ("P1", "P2", "P3", "P6", "P7", "P8", "P9", "P10", "P12")
 PAGE_TIMEOUT_S = 120
 START_TIMEOUT_S = 60
 
@@ -246,6 +247,24 @@ def test_files_that_pages_name_exist() -> None:
     named = re.compile(r"`((?:tests|src|tools|deploy|bench)/[\w./-]+\.\w+)`")
     found = {name for path in PAGES for name in named.findall(path.read_text(encoding="utf-8"))}
     assert [name for name in sorted(found) if not (ROOT / name).exists()] == []
+
+
+def test_promises_are_held_by_tests_that_name_them() -> None:
+    """Whoever doubts a promise finds tests that say in their own words that they hold it."""
+    text = (DOCS / "explanation" / "promises.md").read_text(encoding="utf-8")
+    sections = {section.partition(":")[0]: section for section in text.split("\n## ") if re.match(r"P\d+:", section)}
+    assert sorted(sections) == sorted(SERVED)
+    silent = [
+        f"{promise}: {name}"
+        for promise, section in sections.items()
+        for name in re.findall(r"`(tests/[\w./-]+)`", section) or ["none"]
+        if not re.search(rf"\b{promise}\b", _text(ROOT / name))
+    ]
+    assert silent == []
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 @pytest.mark.parametrize("page", [page for page in RUN if not page.alone], ids=lambda page: page.path.stem)

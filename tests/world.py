@@ -67,8 +67,6 @@ class World:
         self.ids = IdSource(self.clock)
         self.hasher = FakeHasher()
         self.keyring = keyring or MasterKeyring([MASTER])
-        self.touches = Touches()
-        self.lease = Lease(STALENESS_MS)
         self.changes: list[Change] = []
         self.units, self.snapshots = open_ports(self.clock, self.ids, self._committed)
         self.owners = OwnerService(self.clock)
@@ -80,6 +78,13 @@ class World:
         )
         self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
         self.identifier = Identifier(keyring=self.keyring, hasher=self.hasher)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new process over the same store: nothing is cached, and the log has just been read."""
+        self.touches = Touches()
+        self.lease = Lease(STALENESS_MS)
+        self.lease.renew(self.clock.monotonic_ms())
         self.resolver = SecretResolver(
             store=self.snapshots,
             keyring=self.keyring,
@@ -92,7 +97,6 @@ class World:
         self.uses = LastUses()
         self.verification = VerificationService(self.resolver, self.uses, self.clock)
         self.authenticator = Authenticator(self.resolver, self.uses, self.clock)
-        self.lease.renew(self.clock.monotonic_ms())
 
     def _committed(self, changes: Sequence[Change]) -> None:
         self.changes += changes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 
-from keystead.bootstrap.server import service_methods
+from keystead.transport.contract import service_methods
 from keystead.transport.calls import Access
 from tools.docs_markdown import anchor, code, table
 from tools.docs_texts import ALSO_NEEDED

@@ -22,8 +22,7 @@ ADVICE: Mapping[str, str] = {
     "idempotency_conflict": "Draw a new idempotency key for each new request; repeat a request exactly as it was.",
     "idempotency_in_progress": "Wait a moment and repeat the call as it was; it returns the first one's reply.",
     "idempotency_key_weak": "Send a random UUID or 22 random characters, of `[A-Za-z0-9._:~-]`.",
-    "internal": "Look for `error_id` in the server's log, where types and places are, and report it. "
-    "Nothing was changed.",
+    "internal": "Look for `error_id` in the server's log, where types and places are, and report it.",
     "invalid_request": "`BadRequest` names each broken field and what it must be; the same call will never succeed.",
     "key_expired": "Move `expires_at` with `UpdateKey`, then rotate; or make a new key. A rotation never "
     "lengthens a life.",
@@ -42,7 +41,8 @@ ADVICE: Mapping[str, str] = {
     "overloaded": "Wait as long as `RetryInfo` (or `retry-after`) says. After a restart every key is hashed once, so a "
     "burst "
     "of these right then is the bound on bcrypt at work; if it lasts, see `verify_waiting` and `keystead doctor`.",
-    "permission_denied": "`missing_scopes` names what the management key lacks. See [scopes](scopes.md).",
+    "permission_denied": "The message says what is missing; a scope is also named in `missing_scopes`. See "
+    "[scopes](scopes.md).",
     "request_timeout": "Send the body at once; a connection that only trickles is closed.",
     "schema_mismatch": "Run `keystead migrate` with this version; if a newer one ran it, use that version.",
     "stale": "This node has not heard from the database for `staleness_bound_ms`. Try another node; look at the "

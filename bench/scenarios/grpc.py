@@ -1,6 +1,6 @@
 """``VerifyKey`` over gRPC, warm, on one core, against calls that do nothing: on our own engine, and on grpcio's.
 
-Everything takes its turn in each round, so that what the machine does beside it hits all alike; the medians are compared.
+Everything takes its turn in each round, so that what else the machine does hits all alike, and medians are compared.
 """
 
 from __future__ import annotations
@@ -120,10 +120,11 @@ def _section(subjects: list[Subject]) -> Section:
 
 def _checks(few: Subject, many: Subject, base: float) -> list[Check]:
     worst = min(few.per_second, many.per_second)
+    promise = "VerifyKey over gRPC against grpcio's empty call (Zipf, worst size)"
     name = f"VerifyKey over gRPC at {many.keys:,} keys against {few.keys:,} (Zipf, calls/s)"
     return [
         Check(
-            "VerifyKey over gRPC against grpcio's empty call (Zipf, worst size)",
+            promise,
             ratio(worst, base),
             _BOUND_TIMES,
             "x",

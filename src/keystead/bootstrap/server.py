@@ -8,17 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from google.protobuf.descriptor import ServiceDescriptor
-
 from keystead.adapters.files import data_directory
 from keystead.adapters.linux.process import make_undumpable
 from keystead.adapters.sql.replies import SqlReplyKeeper
 from keystead.adapters.structlog import logs
 from keystead.bootstrap.core import Core, core
 from keystead.config import ConfigError, Settings
-from keystead.gen.v1 import keys_pb2, owners_pb2, verification_pb2, workspaces_pb2
 from keystead.kernel.errors import StartError
-from keystead.transport.calls import Method, methods_of
+from keystead.transport.contract import service_methods
 from keystead.transport.dispatch import VERIFY_KEY
 from keystead.transport.grpc.server import GrpcServer
 from keystead.transport.grpc.settings import GrpcSettings
@@ -31,12 +28,6 @@ from keystead.worker.housekeeping import Housekeeper
 from keystead.worker.last_use import LastUseSaver
 from keystead.worker.loop import Loop
 
-SERVICES: tuple[ServiceDescriptor, ...] = (
-    workspaces_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
-    owners_pb2.DESCRIPTOR.services_by_name["OwnerService"],
-    keys_pb2.DESCRIPTOR.services_by_name["KeyService"],
-    verification_pb2.DESCRIPTOR.services_by_name["VerificationService"],
-)
 _LAST_USE_INTERVAL_MS = 2_000
 _HOUSEKEEPING_INTERVAL_MS = 60_000
 _IN_THE_CLEAR = "give --tls-cert and --tls-key, or --insecure when something in front of it encrypts"
@@ -59,11 +50,6 @@ class Running:
 
     grpc: str
     http: str
-
-
-def service_methods() -> list[Method]:
-    """Return every method of the contract."""
-    return [method for service in SERVICES for method in methods_of(service)]
 
 
 @asynccontextmanager

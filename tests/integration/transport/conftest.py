@@ -149,8 +149,8 @@ async def start_grpc(methods: list[Method], desk: Desk, engine: Engine) -> Async
     benches: list[GrpcBench] = []
 
     async def start(*, batches: dict[str, object] | None = None, **settings: object) -> GrpcBench:
-        chosen = GrpcSettings(**({"address": LOOPBACK, "engine": engine} | settings))  # type: ignore[arg-type]
-        server = GrpcServer(methods, desk, chosen, batches=batches)  # type: ignore[arg-type]
+        chosen = GrpcSettings(**({"address": LOOPBACK, "engine": engine} | settings))  # type: ignore[arg-type]  # a test knows its settings
+        server = GrpcServer(methods, desk, chosen, batches=batches)  # type: ignore[arg-type]  # and its batches
         port = await server.start()
         await server.set_serving(serving=True)
         bench = GrpcBench(desk, server, port, aio.insecure_channel(f"127.0.0.1:{port}"))
@@ -178,7 +178,7 @@ async def start_http(methods: list[Method], desk: Desk) -> AsyncIterator[StartHt
     benches: list[HttpBench] = []
 
     async def start(**settings: object) -> HttpBench:
-        chosen = HttpSettings(**({"address": LOOPBACK} | settings))  # type: ignore[arg-type]
+        chosen = HttpSettings(**({"address": LOOPBACK} | settings))  # type: ignore[arg-type]  # see start_grpc
         unready: list[str] = []
 
         async def ready() -> Sequence[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import pytest
 import structlog
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,7 +20,7 @@ from grpc_status import rpc_status
 
 from keystead.gen.v1 import keys_pb2, verification_pb2
 from keystead.keys.errors import KeyRevokedError
-from keystead.transport.calls import Call
+from keystead.transport.calls import Call, Outcome
 from keystead.transport.grpc.server import GrpcServer
 from keystead.transport.grpc.settings import GrpcSettings
 from keystead.transport.listening import Address, ListenError, TlsFiles
@@ -380,10 +382,11 @@ async def test_a_batch_answers_for_each_call(start_grpc: Any) -> None:
 async def test_a_fault_in_a_batch_fails_its_calls_alone(methods: Any, desk: Any) -> None:
     """A batch that raises costs the calls in it an internal error, and the server goes on."""
 
-    def batch(calls: list[tuple[Call, Any]]) -> list[object]:
+    def batch(calls: Sequence[tuple[Call, Message]]) -> list[Outcome]:
         raise RuntimeError(f"{SECRET} {len(calls)}")
 
-    server = GrpcServer(methods, desk, GrpcSettings(address=Address("127.0.0.1", 0)), batches={VERIFY_KEY: batch})  # type: ignore[dict-item]
+    settings = GrpcSettings(address=Address("127.0.0.1", 0))
+    server = GrpcServer(methods, desk, settings, batches={VERIFY_KEY: batch})
     port = await server.start()
     async with channel_to(f"127.0.0.1:{port}") as channel:
         with pytest.raises(aio.AioRpcError) as caught:

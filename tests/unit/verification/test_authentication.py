@@ -151,7 +151,7 @@ async def test_a_caller_bound_to_addresses_calls_from_there_alone() -> None:
     header, home = f"Bearer {text}", FakeSource("192.0.2.7")
     for peer in ("198.51.100.1", "", "unix:/socket"):
         await refusal_of(rig, header, FakeSource(peer))
-    assert await rig.authenticator.authenticate(header, home)
+    await rig.authenticator.authenticate(header, home)
     assert rig.authenticator.warm(header, home) is not None
     assert rig.authenticator.warm(header, ANYWHERE) is None
     await refusal_of(rig, header, ANYWHERE)

@@ -95,17 +95,25 @@ async def test_a_log_that_was_replaced_during_the_read_counts() -> None:
 
 
 async def test_what_has_landed_is_not_handed_to_who_comes_after_a_change() -> None:
-    """Between the end of a flight and its clearing away, a change may return: who asks then is not given the old."""
+    """A change that returns just when a flight has landed: whoever asks after it is not given what was before it."""
     rig = Rig()
     text, key = rig.mint()
-    parsed = rig.resolver.parse(text)
-    assert not isinstance(parsed, Code)
-    digest = rig.resolver.digest(text)
-    landed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    landed.set_result(Code.VALID)
-    rig.resolver._flights[digest] = landed  # type: ignore[assignment] # a flight that is over
-    rig.change(key.key_id, state=KeyState.REVOKED)
-    assert await rig.code(text) == "REVOKED"
+    rig.hasher.gate.close()
+    asked = asyncio.create_task(rig.ask(text))
+    await rig.hasher.gate.arrival()
+
+    async def revoke_then_ask() -> Code:
+        await rig.hasher.gate.pass_by()
+        assert all(flight.done() for flight in rig.resolver._flights.values())
+        rig.change(key.key_id, state=KeyState.REVOKED)
+        return (await rig.ask(text)).code
+
+    late = asyncio.create_task(revoke_then_ask())
+    await asyncio.sleep(0)
+    rig.hasher.gate.open()
+    assert await late is Code.REVOKED
+    assert (await asked).entry is not None
+    assert not rig.resolver._flights
 
 
 async def test_a_key_that_never_stands_still_is_an_error() -> None:

@@ -117,7 +117,7 @@ class MasterKeyring:
         nonce, body = sealed[4 : 4 + _NONCE_BYTES], sealed[4 + _NONCE_BYTES :]
         try:
             return self._reply_cipher(master, idempotency_key).decrypt(nonce, body, None)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # a ValueError: cut off so short that there is no nonce
             return None
 
     @staticmethod

@@ -1,54 +1,95 @@
-"""A question about keys as SQL, shaped so that a page costs the same at a thousand keys and at a million.
+"""A question about keys as SQL, shaped so that a page costs about the same at a thousand keys and at a million.
 
-Labels are joined rather than asked for key by key: their index holds the keys of one label in the order of the list, so
-a page begins where the last one ended whether the label is rare or everywhere.
+What stands in a table of its own (scopes, tags, prefixes) is looked up there first, up to a bound. Few keys have it: then
+they are asked for by their ids. Many have it: then walking the keys in their order meets some soon, and each is asked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, false, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, false, or_, select
 
 from keystead.adapters.sql import schema
 from keystead.adapters.sql.paging import after
+from keystead.adapters.sql.session import Session
 from keystead.adapters.texts import fold
 from keystead.kernel.paging import PageRequest
 from keystead.keys.model import KeyFilter, KeyState
 
+FEW = 1_000
+
 _KEYS = schema.keys
 _SECRETS = schema.secrets
+_LABELS = schema.key_labels
+
+
+@dataclass(frozen=True, slots=True)
+class _Trait:
+    """Something keys have in a table of its own: which rows say so, and which column names the key."""
+
+    holder: ColumnElement[str]
+    says_so: ColumnElement[bool]
+
+    def having(self) -> Select[Any]:
+        """Ask for the keys that have it, up to one more than a few."""
+        return select(self.holder).where(self.says_so).distinct().limit(FEW + 1)
+
+    def asked_of_each(self) -> ColumnElement[bool]:
+        """Ask each key whether it has it."""
+        return exists().where(self.holder == _KEYS.c.id, self.says_so)
 
 
 class Question:
-    """What is asked of the keys; everything in the filter must hold."""
+    """What is asked of the keys in one workspace, or in all of them; everything in the filter must hold."""
 
-    def __init__(self, wanted: KeyFilter) -> None:
-        """Ask for ``wanted``."""
-        self._wanted = wanted
-        asked = (("scope", wanted.scope), ("tag", wanted.tag))
-        self._labels = [(kind, label, schema.key_labels.alias(kind)) for kind, label in asked if label]
+    def __init__(self, wanted: KeyFilter, conditions: Sequence[ColumnElement[bool]]) -> None:
+        """Use ``prepared`` instead."""
+        self._conditions = [*_fields(wanted), *_state(wanted), *_times(wanted), *conditions]
+
+    @classmethod
+    async def prepared(cls, session: Session, workspace_id: str | None, wanted: KeyFilter) -> Question:
+        """Find out which of the traits asked for are rare."""
+        conditions: list[ColumnElement[bool]] = []
+        for trait in _traits(workspace_id or wanted.workspace_id, wanted):
+            # Asked of each even then, for a key may lose the trait before it is locked.
+            conditions.append(trait.asked_of_each())
+            having = await session.read(trait.having())
+            if len(having) <= FEW:
+                conditions.append(_KEYS.c.id.in_([row[0] for row in having]))
+        if wanted.query:
+            conditions.append(_KEYS.c.search.contains(fold(wanted.query), autoescape=True))
+        return cls(wanted, conditions)
 
     def narrow(self, statement: Select[Any]) -> Select[Any]:
         """Keep of ``statement``, which selects from keys inside its walls, what the question asks for."""
-        for kind, label, table in self._labels:
-            statement = statement.join(
-                table,
-                and_(
-                    table.c.key_id == _KEYS.c.id,
-                    table.c.workspace_id == _KEYS.c.workspace_id,
-                    table.c.kind == kind,
-                    table.c.label == label,
-                ),
-            )
-        return statement.where(
-            *_fields(self._wanted), *_state(self._wanted), *_times(self._wanted), *_texts(self._wanted)
-        )
+        return statement.where(*self._conditions)
 
     def page(self, statement: Select[Any], request: PageRequest) -> Select[Any]:
         """Narrow ``statement`` to one page, and one row more."""
-        order = self._labels[0][2].c.key_id if self._labels else _KEYS.c.id
-        return after(self.narrow(statement), request, (order,), request.position)
+        return after(self.narrow(statement), request, (_KEYS.c.id,), request.position)
+
+
+def _traits(workspace_id: str, wanted: KeyFilter) -> list[_Trait]:
+    inside = [_LABELS.c.workspace_id == workspace_id] if workspace_id else []
+    traits = [
+        _Trait(_LABELS.c.key_id, and_(_LABELS.c.kind == kind, _LABELS.c.label == label, *inside))
+        for kind, label in (("scope", wanted.scope), ("tag", wanted.tag))
+        if label
+    ]
+    if wanted.prefix:
+        traits.append(_Trait(_SECRETS.c.key_id, _begins_with(wanted.prefix)))
+    return traits
+
+
+def _begins_with(prefix: str) -> ColumnElement[bool]:
+    """Ask for a range of the index rather than a pattern; prefixes are ASCII, so nothing else can match."""
+    if not prefix.isascii():
+        return false()
+    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return and_(_SECRETS.c.prefix >= prefix, _SECRETS.c.prefix < end)
 
 
 def _fields(wanted: KeyFilter) -> list[ColumnElement[bool]]:
@@ -86,21 +127,3 @@ def _times(wanted: KeyFilter) -> list[ColumnElement[bool]]:
     if wanted.expires_before_ms is not None:
         conditions.append(_KEYS.c.expires_at_ms < wanted.expires_before_ms)
     return conditions
-
-
-def _texts(wanted: KeyFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.prefix:
-        conditions.append(_prefixed(wanted.prefix))
-    if wanted.query:
-        conditions.append(_KEYS.c.search.contains(fold(wanted.query), autoescape=True))
-    return conditions
-
-
-def _prefixed(prefix: str) -> ColumnElement[bool]:
-    """Ask for a range of the index rather than a pattern; prefixes are ASCII, so nothing else can match."""
-    if not prefix.isascii():
-        return false()
-    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-    within = and_(_SECRETS.c.prefix >= prefix, _SECRETS.c.prefix < end)
-    return _KEYS.c.id.in_(select(_SECRETS.c.key_id).where(within))

@@ -85,23 +85,27 @@ class SqlKeys:
 
     async def page(self, wanted: KeyFilter, request: PageRequest) -> Page[Key]:
         """Return one page by time of creation; the position is ``(id,)``."""
-        question = Question(wanted)
-        statement = question.page(self._inside(), request)
-        found = await self._load(statement, ascending=request.ascending)
+        question = await self._question(wanted)
+        found = await self._load(question.page(self._inside(), request), ascending=request.ascending)
         return cut(found, request.size, lambda key: (key.id,))
 
     async def find(self, wanted: KeyFilter, *, limit: int, lock: bool = False) -> list[Key]:
         """Return at most ``limit`` keys, the newest first."""
-        first = PageRequest(size=limit)
-        found = await self._load(Question(wanted).page(self._inside(), first), lock=lock)
+        if lock:
+            self._session.demand_writable()
+        question = await self._question(wanted)
+        found = await self._load(question.page(self._inside(), PageRequest(size=limit)), lock=lock)
         return found[:limit]
 
     async def count(self, wanted: KeyFilter) -> int:
         """Return how many keys there are."""
-        statement = Question(wanted).narrow(self._inside()).with_only_columns(func.count(_KEYS.c.id))
-        rows = await self._session.read(statement)
+        question = await self._question(wanted)
+        rows = await self._session.read(question.narrow(self._inside()).with_only_columns(func.count(_KEYS.c.id)))
         count: int = rows[0][0]
         return count
+
+    async def _question(self, wanted: KeyFilter) -> Question:
+        return await Question.prepared(self._session, self._walls.workspace_id, wanted)
 
     async def _load(self, chosen: Select[Any], *, lock: bool = False, ascending: bool = False) -> list[Key]:
         if lock:

@@ -1,0 +1,20 @@
+"""The services of the contract, in the order in which they are documented."""
+
+from __future__ import annotations
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from keystead.gen.v1 import keys_pb2, owners_pb2, verification_pb2, workspaces_pb2
+from keystead.transport.calls import Method, methods_of
+
+SERVICES: tuple[ServiceDescriptor, ...] = (
+    workspaces_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
+    owners_pb2.DESCRIPTOR.services_by_name["OwnerService"],
+    keys_pb2.DESCRIPTOR.services_by_name["KeyService"],
+    verification_pb2.DESCRIPTOR.services_by_name["VerificationService"],
+)
+
+
+def service_methods() -> list[Method]:
+    """Return every method of the contract."""
+    return [method for service in SERVICES for method in methods_of(service)]
