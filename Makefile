@@ -68,6 +68,7 @@ lint-proto: setup ## Check the proto's rules, and that no caller breaks (buf)
 .PHONY: lint-generated
 lint-generated: setup ## Check that what is generated is what would be generated now
 	@$(BIN)/python -m tools.proto --check
+	@$(BIN)/python -m tools.docs --check
 
 .PHONY: format
 format: setup ## Format the code and the proto, and mend what can be mended safely

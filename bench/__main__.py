@@ -17,6 +17,7 @@ from bench.plan import Plan
 from bench.report import Section, as_json, show
 from bench.scenarios import changes, cold, grpc, http, process
 
+_WIDTH_CHARACTERS = 132
 SCENARIOS = ("process", "grpc", "http", "cold", "changes")
 
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="keystead-bench-") as folder:
         made = (plans.quick if options.quick else plans.full)(Path(folder), options.keys)
         sections = _measure(made, options.only or SCENARIOS, Console(stderr=True))
-    show(Console(), sections)
+    show(Console(width=None if sys.stdout.isatty() else _WIDTH_CHARACTERS), sections)
     if options.json is not None:
         options.json.write_text(json.dumps(as_json(sections), indent=2) + "\n", encoding="utf-8")
     return 0 if all(check.passed or check.name.startswith("…") for one in sections for check in one.checks) else 1

@@ -17,8 +17,8 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from bench.serving import announce, stdin_ends
-from keystead.transport.contract import service_methods
 from keystead.transport.calls import Call, Outcome
+from keystead.transport.contract import service_methods
 from keystead.transport.dispatch import VERIFY_KEY
 from keystead.transport.grpc.server import GrpcServer
 from keystead.transport.grpc.settings import GrpcSettings

@@ -155,18 +155,16 @@ def _conversation(load: Load) -> Conversation:
 
 
 def _grpc(load: Load) -> Conversation:
-    fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", load.path),
-        (":authority", f"127.0.0.1:{load.port}"),
-        ("te", "trailers"),
-        ("content-type", "application/grpc"),
-        ("user-agent", "keystead-bench/1"),
-    ]
+    target = [(":method", "POST"), (":scheme", "http"), (":path", load.path), (":authority", f"127.0.0.1:{load.port}")]
+    return Http2Conversation([*target, *headers_of(load)], expected=_EXPECTED[load.asked])
+
+
+def headers_of(load: Load) -> list[tuple[str, str]]:
+    """Return the headers that every gRPC call of ``load`` carries."""
+    headers = [("te", "trailers"), ("content-type", "application/grpc"), ("user-agent", "keystead-bench/1")]
     if load.management_key:
-        fields.append(("authorization", f"Bearer {load.management_key}"))
-    return Http2Conversation(fields, expected=_EXPECTED[load.asked])
+        headers.append(("authorization", f"Bearer {load.management_key}"))
+    return headers
 
 
 def _http(load: Load) -> Conversation:

@@ -35,6 +35,7 @@ class Section:
     title: str
     columns: Sequence[str]
     rows: list[Sequence[Cell]] = field(default_factory=list)
+    """In each a cell for each column; "" where there is nothing to say."""
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -30,7 +31,7 @@ async def ask(server: KeysteadServer, query: str) -> Sequence[Sequence[Any]]:
     """Return the rows of ``query`` on the server's database."""
     url = str(server.settings.get("database") or "")
     if not url:
-        with closing(sqlite3.connect(f"file:{server.data_dir / 'keystead.db'}?mode=ro", uri=True, timeout=30)) as file:
+        with closing(sqlite3.connect(f"file:{_file(server)}?mode=ro", uri=True, timeout=30)) as file:
             return file.execute(query).fetchall()
     connection = await asyncpg.connect(url, timeout=10)
     try:
@@ -43,7 +44,7 @@ async def change(server: KeysteadServer, statement: str) -> None:
     """Run one changing statement on the server's database, behind its back."""
     url = str(server.settings.get("database") or "")
     if not url:
-        with closing(sqlite3.connect(server.data_dir / "keystead.db", timeout=30)) as file, file:
+        with closing(sqlite3.connect(_file(server), timeout=30)) as file, file:
             file.execute(statement)
         return
     connection = await asyncpg.connect(url, timeout=10)
@@ -77,3 +78,7 @@ async def demand_order(server: KeysteadServer) -> int:
     for workspace_id, size, lowest, highest in await ask(server, _LEAVES):
         assert (lowest, highest) == (0, size - 1), workspace_id
     return int(count)
+
+
+def _file(server: KeysteadServer) -> Path:
+    return Path(str(server.settings["data_dir"])) / "keystead.db"

@@ -74,7 +74,12 @@ class World:
         minter = Minter(keyring=self.keyring, hasher=self.hasher, ids=self.ids, clock=self.clock)
         self.keys = KeyService(minter=minter, owners=self.owners, ids=self.ids, clock=self.clock)
         self.tenancy = TenancyService(
-            minter=minter, keys=self.keys, workspaces=self.workspaces, ids=self.ids, clock=self.clock
+            minter=minter,
+            keys=self.keys,
+            owners=self.owners,
+            workspaces=self.workspaces,
+            ids=self.ids,
+            clock=self.clock,
         )
         self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
         self.identifier = Identifier(keyring=self.keyring, hasher=self.hasher)

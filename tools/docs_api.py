@@ -9,8 +9,8 @@ from pathlib import Path
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 
-from keystead.transport.contract import service_methods
 from keystead.transport.calls import Access
+from keystead.transport.contract import service_methods
 from tools.docs_markdown import anchor, code, table
 from tools.docs_texts import ALSO_NEEDED
 from tools.openapi import PACKAGE, Contract, first_sentence

@@ -21,7 +21,7 @@ from keystead.gen.v1.verification_pb2 import VerifyKeyRequest, VerifyKeyResponse
 
 METHOD = "/keystead.v1.VerificationService/VerifyKey"
 TIMEOUT_S = 10.0
-NAMES = ("KEYSTEAD_GRPC", "KEYSTEAD_MANAGEMENT_KEY", "KEYSTEAD_SAMPLE_KEY")
+NAMES = ("KEYSTEAD_GRPC_TARGET", "KEYSTEAD_MANAGEMENT_KEY", "KEYSTEAD_SAMPLE_KEY")
 
 
 class MissingSettingError(Exception):

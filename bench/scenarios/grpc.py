@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from bench import h2load
 from bench.access import Access
 from bench.installation import Installation
 from bench.load import Load
@@ -21,18 +23,25 @@ from keystead.transport.dispatch import VERIFY_KEY
 _BOUND_TIMES = 5.0
 _WISHED_TIMES = 10.0
 _BOUND_RATIO = 1.3
+_ALONE = "VerifyKey of one key"
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What takes its turn: a load on a server."""
+    """What takes its turn: a load on a server, by our own load generator or by h2load."""
 
     name: str
     keys: int
     access: str
     load: Load
     server: Server
+    by_h2load: bool = False
     runs: list[Run] = field(default_factory=list)
+
+    def run(self, seed: int, folder: Path) -> None:
+        """Take one turn."""
+        load = replace(self.load, seed=seed)
+        self.runs.append(h2load.measure(load, self.server, folder) if self.by_h2load else measure(load, self.server))
 
     def of(self, figure: Callable[[Run], float]) -> float:
         """Return the median of a figure over the rounds."""
@@ -64,7 +73,7 @@ def measure_grpc(plan: Plan, installations: list[Installation]) -> Section:
             subjects += _verifying(plan, installation, server)
         for number in range(plan.rounds):
             for subject in subjects:
-                subject.runs.append(measure(replace(subject.load, seed=number + 1), subject.server))
+                subject.run(number + 1, plan.folder)
     return _section(subjects)
 
 
@@ -91,30 +100,40 @@ def _verifying(plan: Plan, installation: Installation, server: Server) -> list[S
     subjects = [subject("VerifyKey, native engine", "native", access) for access in ("zipf", "uniform")]
     if installation.keys == plan.sizes[0]:
         subjects.append(subject("VerifyKey, grpcio", "grpcio", "zipf"))
+        alone = subject(_ALONE, "native", "first")
+        subjects += (
+            [alone, replace(alone, name=f"{_ALONE}, by h2load", by_h2load=True, runs=[])] if h2load.available() else []
+        )
     return subjects
 
 
 def _section(subjects: list[Subject]) -> Section:
-    columns = ("call", "keys", "access", "calls/s", "x grpcio's empty", "p50 ms", "p99 ms", "server µs", "client busy")
+    columns = ("call", "keys", "access", "calls/s", "times", "(µs)", "p50 ms", "p99 ms", "server µs", "client busy")
     section = Section("gRPC, warm, embedded, server on one core, 8 connections x 16 calls", columns)
-    base = next(one for one in subjects if one.name == "empty, grpcio").per_second
+    base = next(one for one in subjects if one.name == "empty, grpcio")
     for one in subjects:
         section.rows.append(
             (
                 one.name,
-                one.keys or "-",
-                one.access or "-",
+                one.keys or "",
+                one.access,
                 one.per_second,
-                ratio(one.per_second, base),
-                one.of(lambda run: run.result.p50_ms),
-                one.of(lambda run: run.result.p99_ms),
+                ratio(one.per_second, base.per_second),
+                ratio(base.server_us, one.server_us),
+                one.of(lambda run: run.result.p50_ms) or "",
+                one.of(lambda run: run.result.p99_ms) or "",
                 one.server_us,
-                one.of(lambda run: run.result.busy),
+                one.of(lambda run: run.result.busy) or "",
             )
         )
-    section.notes.append("server µs: processor time of the server for each call, saving last uses included")
+    section.notes.extend(
+        [
+            "times: calls/s in units of grpcio's empty call; (µs): the same by the server's processor time for each call",
+            "server µs: that processor time, saving last uses included; client busy: its share of its own core",
+        ]
+    )
     zipf = [one for one in subjects if one.name == "VerifyKey, native engine" and one.access == "zipf"]
-    section.checks.extend(_checks(zipf[0], zipf[-1], base))
+    section.checks.extend(_checks(zipf[0], zipf[-1], base.per_second))
     return section
 
 

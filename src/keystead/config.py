@@ -13,7 +13,30 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from keystead.kernel.errors import StartError
 
 _PREFIX = "KEYSTEAD_"
-CLIENT_VARIABLES = frozenset({"KEYSTEAD_URL", "KEYSTEAD_MANAGEMENT_KEY", "KEYSTEAD_PROFILE", "KEYSTEAD_CONFIG"})
+CLIENT_VARIABLES = frozenset(
+    {
+        "KEYSTEAD_URL",
+        "KEYSTEAD_GRPC_TARGET",
+        "KEYSTEAD_MANAGEMENT_KEY",
+        "KEYSTEAD_SAMPLE_KEY",
+        "KEYSTEAD_SAMPLE_KEY_ID",
+        "KEYSTEAD_PROFILE",
+        "KEYSTEAD_CONFIG",
+    }
+)
+"""Variables that are read by those who call a server, and are no settings of one."""
+FLAGS = {
+    "grpc": "--grpc",
+    "http": "--http",
+    "data_dir": "--data-dir",
+    "database": "--database",
+    "redis": "--redis",
+    "tls_cert": "--tls-cert",
+    "tls_key": "--tls-key",
+    "insecure": "--insecure",
+    "grpc_engine": "--engine",
+}
+"""The settings that have a flag."""
 
 
 class ConfigError(StartError):
@@ -46,8 +69,8 @@ class Settings(BaseSettings):
     tls_cert: Path | None = setting(None, "The certificate chain (PEM) for both listeners.")
     tls_key: Path | None = setting(None, "The private key (PEM) of the certificate.")
     insecure: bool = setting(False, "Allow a listener off loopback without TLS.")
-    grpc_engine: Literal["native", "grpcio"] = setting(
-        "native", "What serves gRPC: pygrpc-native, or grpcio (always with TLS)."
+    grpc_engine: Literal["auto", "native", "grpcio"] = setting(
+        "auto", "What serves gRPC: auto is native on loopback without TLS, and grpcio, which bounds messages, elsewhere."
     )
     grpc_reflection: bool = setting(False, "Serve gRPC reflection (v1alpha).")
     message_max_bytes: int = setting(1_048_576, "The largest request taken.", unit="bytes", ge=16_384, le=67_108_864)
@@ -70,7 +93,7 @@ class Settings(BaseSettings):
         30_000, "How long a node cut off from the database may vouch for keys.", unit="ms", ge=1_000, le=600_000
     )
     serve_stale: bool = setting(False, "Answer from memory past staleness_bound_ms, marked as degraded.")
-    poll_interval_ms: int = setting(250, "How often the event log is read.", unit="ms", ge=10, le=1_000)
+    poll_interval_ms: int = setting(250, "How often the event log is read.", unit="ms", ge=10, le=500)
     database_timeout_ms: int = setting(
         5_000, "How long a statement may take before the call fails as unavailable.", unit="ms", ge=100, le=60_000
     )
@@ -124,6 +147,12 @@ def load_settings(config_file: Path | None = None, **overrides: Any) -> Settings
         raise ConfigError([_problem(detail) for detail in error.errors(include_input=False)]) from None
 
 
+def unknown_variables() -> list[str]:
+    """Return the ``KEYSTEAD_*`` variables of the environment that nothing reads: misspelt, most likely."""
+    known = CLIENT_VARIABLES | {_PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in known)
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -138,4 +167,6 @@ def _problem(detail: Any) -> str:
     if not detail["loc"]:
         return message
     name = str(detail["loc"][0])
-    return f"{name} (--{name.replace('_', '-')}, {_PREFIX}{name.upper()}): {message}"
+    flag = FLAGS.get(name)
+    names = [flag] if flag else []
+    return f"{name} ({', '.join([*names, _PREFIX + name.upper()])}): {message}"

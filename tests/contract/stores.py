@@ -27,6 +27,8 @@ from keystead.tenants.model import BOTH_ENVIRONMENTS, Environment, Owner, Tenant
 from keystead.verification.ports import SnapshotStore
 
 ORIGIN = Origin(Actor(ActorType.KEY, "key_caller"), client_ip="192.0.2.7", user_agent="curl/8", request_id="req_1")
+# Quotes, wildcards, escapes, letters with case, an emoji and a text that runs from right to left.
+HOSTILE = '\'; DROP TABLE keys; -- 100% \\_/ "q" Ünï \N{FOX FACE} \u200f\u05e9\u05dc\u05d5\u05dd'
 HASH = "$2b$06$" + "h" * 53
 
 

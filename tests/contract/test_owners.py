@@ -10,9 +10,7 @@ from keystead.adapters.walls import OutsideWallsError
 from keystead.kernel.paging import PageRequest
 from keystead.tenants.errors import AlreadyExistsError, EtagMismatchError
 from keystead.tenants.model import Environment, Owner, Workspace
-from tests.contract.stores import ORIGIN, Stores, walls
-
-HOSTILE = 'Robert\'); DROP TABLE owners;-- 100% \\_/ "🦊" ‏עברית'
+from tests.contract.stores import HOSTILE, ORIGIN, Stores, walls
 
 
 async def names(stores: Stores, workspace: Workspace, query: str = "", *, suspended: bool | None = None) -> list[str]:
@@ -110,7 +108,7 @@ async def test_deleting_leaves_the_keys(stores: Stores) -> None:
 
 @pytest.mark.parametrize(
     ("query", "expected"),
-    [
+    (
         ("ACME", ["Acme GmbH"]),
         ("gmbh", ["Acme GmbH"]),
         ("müller", ["MÜLLER & Söhne"]),
@@ -127,7 +125,7 @@ async def test_deleting_leaves_the_keys(stores: Stores) -> None:
         ("acme gmbh%", []),
         ("/", []),
         ("acme\nfox", []),
-    ],
+    ),
 )
 async def test_a_query_takes_every_character_literally(stores: Stores, query: str, expected: list[str]) -> None:
     """A person finds what holds his words in id or name, whatever their case; no character means anything else."""
@@ -148,7 +146,7 @@ async def test_suspended_owners_can_be_asked_for(stores: Stores) -> None:
     assert await names(stores, workspace) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("ascending", [True, False])
+@pytest.mark.parametrize("ascending", (True, False))
 async def test_pages_hold_while_owners_come_and_go(stores: Stores, *, ascending: bool) -> None:
     """Walking the list shows every owner that stays exactly once, also among owners of one millisecond."""
     workspace = stores.make.workspace()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.contract.stores import HASH, ORIGIN, Stores, changed, walls
 
 
 async def test_a_snapshot_holds_everything_a_verdict_depends_on(stores: Stores) -> None:
-    """A key is read with its secrets, its workspace's brand and whether its owner is suspended, by key and by prefix."""
+    """A key is read with its secrets, its workspace's brand and its owner's suspension, by key and by prefix."""
     workspace = stores.make.workspace("acme")
     owner = replace(stores.make.owner(workspace), suspended=True)
     key = stores.make.key(workspace, Environment.TEST, owner.owner_id)
@@ -53,7 +54,7 @@ async def test_a_snapshot_holds_everything_a_verdict_depends_on(stores: Stores) 
         assert await stores.snapshots.by_prefix(secret.prefix) == expected
 
 
-@pytest.mark.parametrize("unknown", ["", "acme_live_%", "acme_live_", "key_x", "'", "🦊", "ACME_LIVE_AAAAAAAAAAAA"])
+@pytest.mark.parametrize("unknown", ("", "acme_live_%", "acme_live_", "key_x", "'", "🦊", "ACME_LIVE_AAAAAAAAAAAA"))
 async def test_what_is_unknown_has_no_snapshot(stores: Stores, unknown: str) -> None:
     """Only a whole and exact prefix or id is found."""
     workspace = stores.make.workspace()
@@ -149,7 +150,7 @@ async def test_masters_of_secrets_that_may_work_are_in_use(stores: Stores) -> No
     """A master is in use by secrets that work, retire later or are only suspended or expired, and by no others."""
     workspace = stores.make.workspace()
     now_ms = stores.clock.now_ms()
-    cases = (
+    cases: tuple[tuple[str, dict[str, Any], int | None], ...] = (
         ("0000000a", {}, None),
         ("0000000b", {"state": KeyState.SUSPENDED}, None),
         ("0000000c", {"expires_at_ms": 1}, None),
@@ -162,5 +163,5 @@ async def test_masters_of_secrets_that_may_work_are_in_use(stores: Stores) -> No
     for master_id, fields, retires_at_ms in cases:
         key = stores.make.key(workspace)
         secret = replace(key.secrets[0], master_id=master_id, retires_at_ms=retires_at_ms)
-        await stores.add(replace(key, secrets=(secret,), **fields))  # type: ignore[arg-type] # fields by their names
+        await stores.add(replace(key, secrets=(secret,), **fields))
     assert await stores.masters.in_use() == {"0000000a", "0000000b", "0000000c", "0000000e"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -32,10 +33,14 @@ async def everything(unit: Unit, stores: Stores) -> None:
 
 async def test_a_unit_that_raises_leaves_nothing(stores: Stores) -> None:
     """After an exception anywhere in a unit nothing of it is stored, no event tells of it and nobody is notified."""
-    with pytest.raises(DefectError):
+
+    async def fail() -> None:
         async with stores.units.begin(None, ORIGIN) as unit:
             await everything(unit, stores)
             raise DefectError
+
+    with pytest.raises(DefectError):
+        await fail()
     async with stores.units.read(None) as unit:
         assert await unit.keys.count(KeyFilter(now_ms=0)) == 0
     page = await stores.log.poll(Cursor(), limit=10)
@@ -130,7 +135,7 @@ async def test_a_reading_unit_changes_nothing(stores: Stores) -> None:
     await stores.add(workspace, owner, key)
     slot = ReplySlot(workspace.id, "key_c", "M", b"k")
     async with stores.units.read(walls(workspace)) as unit:
-        attempts = [
+        attempts: list[Callable[[], Awaitable[object]]] = [
             lambda: unit.workspaces.add(workspace),
             lambda: unit.workspaces.save(replace(workspace, version=2)),
             lambda: unit.workspaces.delete(workspace.id),

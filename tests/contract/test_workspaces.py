@@ -13,12 +13,12 @@ from keystead.kernel.paging import PageRequest
 from keystead.keys.model import KeyFilter
 from keystead.tenants.errors import AlreadyExistsError, EtagMismatchError, NotFoundError
 from keystead.tenants.model import RESERVED_BRAND, SYSTEM_WORKSPACE_ID, Workspace
-from tests.contract.stores import ORIGIN, Stores, walls
+from tests.contract.stores import HOSTILE, ORIGIN, Stores, walls
 
 
 async def test_what_is_stored_comes_back(stores: Stores) -> None:
     """A workspace comes back with every field as it was given, whatever its name holds."""
-    workspace = replace(stores.make.workspace(), name="'; DROP TABLE workspaces; -- \\ % _ ünïcödé 🦊 ‏مرحبا")
+    workspace = replace(stores.make.workspace(), name=HOSTILE)
     await stores.add(workspace)
     async with stores.units.read(None) as unit:
         assert await unit.workspaces.get(workspace.id) == workspace

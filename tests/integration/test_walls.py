@@ -41,7 +41,7 @@ class World:
     ours: Tenant
     theirs: Tenant
 
-    async def call(self, name: str, token: str, **fields: Any) -> Answer:
+    async def call(self, name: str, token: str, /, **fields: Any) -> Answer:
         """Call as the bearer of ``token``."""
         return await self.client.call(name, token=token, **fields)
 

@@ -9,5 +9,16 @@ from __future__ import annotations
 from keystead.bootstrap.examining import Finding, examine
 from keystead.bootstrap.installing import create_workspace, first_run, migrate, mint_operator
 from keystead.bootstrap.server import Running, running
+from keystead.keys.installation import FirstRun
 
-__all__ = ["Finding", "Running", "create_workspace", "examine", "first_run", "migrate", "mint_operator", "running"]
+__all__ = [
+    "Finding",
+    "FirstRun",
+    "Running",
+    "create_workspace",
+    "examine",
+    "first_run",
+    "migrate",
+    "mint_operator",
+    "running",
+]

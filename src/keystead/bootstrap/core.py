@@ -70,7 +70,12 @@ class Core:
         minter = Minter(keyring=keyring, hasher=self.hasher, ids=self.ids, clock=self.clock)
         self.keys = KeyService(minter=minter, owners=self.owners, ids=self.ids, clock=self.clock)
         self.tenancy = TenancyService(
-            minter=minter, keys=self.keys, workspaces=self.workspaces, ids=self.ids, clock=self.clock
+            minter=minter,
+            keys=self.keys,
+            owners=self.owners,
+            workspaces=self.workspaces,
+            ids=self.ids,
+            clock=self.clock,
         )
         self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
         self.resolver = SecretResolver(
@@ -101,11 +106,16 @@ class Core:
             ),
         )
 
-    async def demand_masters(self) -> None:
-        """Refuse to go on with the wrong master keys; make the database know new ones."""
+    async def demand_masters(self) -> set[str]:
+        """Refuse to go on with the wrong master keys; return the ids of those that working secrets refer to."""
         registered = await self.masters.registered()
         in_use = await self.masters.in_use()
         demand_masters(configured=self.keyring.checks, registered=registered, in_use=in_use)
+        return in_use
+
+    async def register_masters(self) -> None:
+        """Make the database know every master key that is configured."""
+        registered = await self.masters.registered()
         for master_id, check in self.keyring.checks.items():
             if master_id not in registered:
                 await self.masters.register(master_id, check)
@@ -127,6 +137,7 @@ async def core(settings: Settings, *, create: bool = False) -> AsyncIterator[Cor
         made = Core(settings, open_keyring(settings, create=create and not known), database)
         stack.callback(made.hasher.close)
         await made.demand_masters()
+        await made.register_masters()
         yield made
 
 

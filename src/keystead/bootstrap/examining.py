@@ -13,7 +13,7 @@ import bcrypt
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.migration import check_schema
 from keystead.bootstrap.core import Core, database_settings, open_keyring
-from keystead.config import Settings
+from keystead.config import Settings, unknown_variables
 from keystead.kernel.errors import KeysteadError
 
 _SLOW_START_S = 60
@@ -35,6 +35,7 @@ async def examine(settings: Settings) -> list[Finding]:
 
 
 async def _findings(settings: Settings) -> AsyncIterator[Finding]:
+    yield _environment()
     yield _data_directory(settings)
     yield _hashing(settings)
     yield _listeners(settings)
@@ -59,12 +60,24 @@ async def _database(settings: Settings, looked_at: Core) -> AsyncIterator[Findin
         yield Finding("database", "ok", f"answers in {(time.perf_counter() - began_s) * 1_000:.1f} ms")
         await check_schema(settings.database_url)
         yield Finding("schema", "ok", "is this version's")
-        await looked_at.demand_masters()
-        yield Finding("master keys in use", "ok", "all configured")
+        yield _masters(looked_at, await looked_at.demand_masters())
     except KeysteadError as error:
         yield Finding("database", "failed", error.public, "see the detail")
     finally:
         looked_at.hasher.close()
+
+
+def _environment() -> Finding:
+    if unknown := unknown_variables():
+        return Finding("environment", "warning", f"nothing reads {', '.join(unknown)}", "`keystead config` lists the names")
+    return Finding("environment", "ok", "every KEYSTEAD_ variable is known")
+
+
+def _masters(looked_at: Core, in_use: set[str]) -> Finding:
+    older = sorted(in_use - {looked_at.keyring.current_id})
+    if older:
+        return Finding("master keys in use", "ok", f"also older ones, until their keys are rotated: {', '.join(older)}")
+    return Finding("master keys in use", "ok", "the one that mints alone")
 
 
 def _data_directory(settings: Settings) -> Finding:

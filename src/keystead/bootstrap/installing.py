@@ -45,11 +45,11 @@ async def first_run(settings: Settings, *, keep: Callable[[FirstRun], None]) -> 
         return result
 
 
-async def mint_operator(settings: Settings, *, name: str) -> tuple[str, Secret]:
-    """Make an operator key; return its id and its secret, shown this once."""
+async def mint_operator(settings: Settings, *, name: str, replace: bool = False) -> tuple[str, Secret]:
+    """Make an operator key, in place of all there were with ``replace``; return its id and its secret, shown once."""
     async with core(settings, create=True) as made:
         async with made.units.begin(None, SYSTEM_ORIGIN) as unit:
-            key, secret = await made.installation.mint_operator(unit, name=name)
+            key, secret = await made.installation.mint_operator(unit, name=name, replace=replace)
         return key.id, secret
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import ipaddress
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,7 @@ from keystead.kernel.errors import StartError
 from keystead.transport.contract import service_methods
 from keystead.transport.dispatch import VERIFY_KEY
 from keystead.transport.grpc.server import GrpcServer
-from keystead.transport.grpc.settings import GrpcSettings
+from keystead.transport.grpc.settings import Engine, GrpcSettings
 from keystead.transport.http.app import HttpApplication
 from keystead.transport.http.server import HttpServer
 from keystead.transport.http.settings import HttpSettings
@@ -30,6 +31,7 @@ from keystead.worker.loop import Loop
 
 _LAST_USE_INTERVAL_MS = 2_000
 _HOUSEKEEPING_INTERVAL_MS = 60_000
+_HEALTH_INTERVAL_MS = 500
 _IN_THE_CLEAR = "give --tls-cert and --tls-key, or --insecure when something in front of it encrypts"
 _GARBAGE_THRESHOLDS = (50_000, 20, 100)
 
@@ -60,7 +62,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     grpc_settings, http_settings = _listeners(settings)
     grace_s = settings.drain_ms / 1_000
     async with AsyncExitStack() as stack:
-        stack.enter_context(data_directory.locked(settings.data_dir))
+        if settings.embedded or settings.data_dir.exists():
+            stack.enter_context(data_directory.locked(settings.data_dir))
         served = await stack.enter_async_context(core(settings))
         await _start_loops(stack, served, settings)
         dispatcher = served.dispatcher()
@@ -68,13 +71,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         http = HttpServer(
             HttpApplication(service_methods(), dispatcher, _Readiness(served), http_settings), http_settings
         )
+        stack.push_async_callback(_drain, grpc, http, grace_s)
         with _naming("--grpc"):
             grpc_port = await grpc.start()
-        stack.push_async_callback(grpc.stop, grace_s)
         with _naming("--http"):
             http_port = await http.start()
-        stack.push_async_callback(http.stop, grace_s)
-        await grpc.set_serving(serving=True)
+        await _tell_health(stack, served, grpc)
+        stack.push_async_callback(grpc.set_serving, serving=False)  # first of all, before either listener drains
         _settle_memory()
         scheme = "https" if settings.tls_cert else "http"
         yield Running(
@@ -98,6 +101,24 @@ async def _start_loops(stack: AsyncExitStack, served: Core, settings: Settings) 
         stack.push_async_callback(loop.stop)
 
 
+async def _drain(grpc: GrpcServer, http: HttpServer, grace_s: float) -> None:
+    """Tell balancers to look away, then let calls on both listeners finish side by side."""
+    await grpc.set_serving(serving=False)
+    await asyncio.gather(grpc.stop(grace_s), http.stop(grace_s))
+
+
+async def _tell_health(stack: AsyncExitStack, served: Core, grpc: GrpcServer) -> None:
+    """Keep gRPC's health service saying whether this process may vouch for keys, until it drains."""
+
+    async def tell() -> None:
+        await grpc.set_serving(serving=served.resolver.vouches)
+
+    await tell()
+    loop = Loop("tell health", tell, interval_ms=_HEALTH_INTERVAL_MS)
+    loop.start()
+    stack.push_async_callback(loop.stop)
+
+
 class _Readiness:
     """Why the server should get no calls now; nothing when it should."""
 
@@ -118,13 +139,20 @@ def _listeners(settings: Settings) -> tuple[GrpcSettings, HttpSettings]:
     http_address = _address("http", settings.http, settings)
     grpc_settings = GrpcSettings(
         address=grpc_address,
-        engine=settings.grpc_engine,
+        engine=_engine(settings, grpc_address),
         tls=tls,
         reflection=settings.grpc_reflection,
         message_maximum_bytes=settings.message_max_bytes,
     )
     http_settings = HttpSettings(address=http_address, tls=tls, message_maximum_bytes=settings.message_max_bytes)
     return grpc_settings, http_settings
+
+
+def _engine(settings: Settings, address: Address) -> Engine:
+    """Choose the fast engine where only this machine can reach it: it takes a message of any size into memory."""
+    if settings.grpc_engine != "auto":
+        return settings.grpc_engine
+    return "native" if _is_loopback(address.host) else "grpcio"
 
 
 def _address(name: str, text: str, settings: Settings) -> Address:

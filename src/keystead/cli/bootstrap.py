@@ -18,17 +18,19 @@ from keystead.cli.server_settings import settings_from
     "bootstrap",
     examples=(
         "keystead bootstrap",
+        "keystead bootstrap --replace",
         'keystead bootstrap --brand acme --name "Acme Cloud"',
         "keystead bootstrap --database postgresql://keystead@db.internal/keystead --json",
     ),
 )
 @with_options(
     click.option("--brand", help="Make a workspace whose keys begin with this: 2 to 16 of a-z and 0-9."),
+    click.option("--replace", is_flag=True, help="Revoke every operator key there was; not with --brand."),
     click.option("--name", help="What people call the workspace, or else the operator key. [operator]"),
     *PLACE_FLAGS,
     JSON_FLAG,
 )
-def bootstrap(*, brand: str | None, name: str | None, as_json: bool, **flags: Any) -> None:
+def bootstrap(*, brand: str | None, name: str | None, replace: bool, as_json: bool, **flags: Any) -> None:
     """Mint an operator key, and print it, once.
 
     An operator key makes and deletes workspaces and can do nothing else. With --brand it makes a workspace instead
@@ -36,8 +38,10 @@ def bootstrap(*, brand: str | None, name: str | None, as_json: bool, **flags: An
     it safe to need no key.
     """
     settings = settings_from(flags)
+    if brand is not None and replace:
+        raise click.UsageError("--replace is about operator keys; leave --brand out.")
     if brand is None:
-        key_id, secret = asyncio.run(mint_operator(settings, name=name or "operator"))
+        key_id, secret = asyncio.run(mint_operator(settings, name=name or "operator", replace=replace))
         reply, what = {"operator_key_id": key_id, "operator_key": secret.reveal()}, "operator key"
     else:
         made = create_workspace(settings, brand=brand, name=name or brand)

@@ -42,8 +42,8 @@ LISTENER_FLAGS: tuple[Option, ...] = (
     click.option(
         "--engine",
         "grpc_engine",
-        type=click.Choice(["native", "grpcio"]),
-        help="Serve gRPC with pygrpc-native or with grpcio. [native; grpcio with TLS]",
+        type=click.Choice(["auto", "native", "grpcio"]),
+        help="What serves gRPC. [auto: native on loopback without TLS, else grpcio]",
     ),
 )
 

@@ -101,7 +101,7 @@ def _environment(saved: SavedKeys) -> str:
     exports = {
         "KEYSTEAD_URL": saved.http,
         "KEYSTEAD_MANAGEMENT_KEY": saved.management_key,
-        "KEYSTEAD_GRPC": saved.grpc,
+        "KEYSTEAD_GRPC_TARGET": saved.grpc,
         "KEYSTEAD_SAMPLE_KEY": saved.sample_key,
         "KEYSTEAD_SAMPLE_KEY_ID": saved.sample_key_id,
     }

@@ -101,7 +101,7 @@ def speaks_to_server(*, mutates: bool = False) -> Callable[[Callable[..., None]]
         def run(
             *, profile: str | None, timeout_ms: int, as_json: bool, idempotency_key: str | None = None, **given: Any
         ) -> None:
-            from keystead.cli.client import Client  # noqa: PLC0415 -- `--help` need not wait for an HTTP client
+            from keystead.cli.client import Client  # noqa: PLC0415 -- only a call has to wait for an HTTP client
 
             client = Client(find_connection(os.environ, profile=profile), timeout_ms=timeout_ms)
             try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from keystead.bootstrap import Running, first_run, migrate
+from keystead.bootstrap import FirstRun, Running, first_run, migrate
 from keystead.cli.application import command
 from keystead.cli.demo import Demo
 from keystead.cli.flags import JSON_FLAG, LISTENER_FLAGS, PLACE_FLAGS, with_options
@@ -57,7 +57,7 @@ def up(*, demo: bool, as_json: bool, **flags: Any) -> None:
 
 
 async def _make_what_is_missing(settings: Settings, files: KeyFiles) -> None:
-    def keep(made: Any) -> None:
+    def keep(made: FirstRun) -> None:
         saved = SavedKeys(
             workspace_id=made.workspace_id,
             management_key=made.management_key.reveal(),
@@ -101,7 +101,7 @@ class _Greeting:
                     saved=saved,
                     first=first,
                     show_keys=first and sys.stdout.isatty(),
-                    demo=self._demo,
+                    demo=self._demo and saved is not None,
                 )
             )
         sys.stdout.flush()

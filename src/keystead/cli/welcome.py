@@ -67,7 +67,7 @@ def _fact(name: str, value: str) -> Cell:
 def _lines_without_keys(welcome: Welcome) -> Iterator[Cell]:
     yield cell("")
     yield cell(f"This database was set up before, and {welcome.files.json} holds no keys for it.")
-    yield cell("They were shown when it was made. Set KEYSTEAD_MANAGEMENT_KEY to use the command line.")
+    yield cell("They were shown when it was made; the command line needs one of them.")
 
 
 def _lines_about_keys(welcome: Welcome, saved: SavedKeys) -> Iterator[Cell]:
@@ -92,10 +92,18 @@ def _lines_to_try(welcome: Welcome) -> Iterator[Cell]:
     yield cell(f"Try it, in another terminal{where}:", "bold")
     yield cell("")
     yield _code(f"source {shlex.quote(str(welcome.files.env))}")
-    yield from _step(1, "Verify the sample key by HTTP:", curl_command(welcome.settings.tls_cert))
-    yield from _step(2, "The same by gRPC:", "make try-grpc")
-    rotate = f'{program()} keys rotate "$KEYSTEAD_SAMPLE_KEY_ID" --overlap 24h'
-    yield from _step(3, "Rotate it; the old secret works on for 24 hours:", rotate)
+    tls_cert = welcome.settings.tls_cert
+    trusting = f"SSL_CERT_FILE={shlex.quote(str(tls_cert))} " if tls_cert else ""
+    rotate = f'{trusting}{program()} keys rotate "$KEYSTEAD_SAMPLE_KEY_ID" --overlap 24h'
+    steps = [
+        ("Verify the sample key by HTTP:", curl_command(tls_cert)),
+        ("The same by gRPC:", "make try-grpc"),
+        ("Rotate it; the old secret works on for 24 hours:", rotate),
+    ]
+    if tls_cert:
+        del steps[1]  # the sample program speaks without TLS
+    for number, (said, code) in enumerate(steps, 1):
+        yield from _step(number, said, code)
 
 
 def _step(number: int, said: str, code: str) -> Iterator[Cell]:
@@ -111,10 +119,11 @@ def _code(line: str) -> Cell:
 
 def curl_command(tls_cert: Path | None = None) -> str:
     """Write the call that verifies the sample key, for a shell that has sourced the env file."""
-    trusted = f" --cacert {shlex.quote(str(tls_cert))}" if tls_cert else ""
+    trusted = [f"  --cacert {shlex.quote(str(tls_cert))} \\"] if tls_cert else []
     return "\n".join(
         (
-            f'curl -sS{trusted} "$KEYSTEAD_URL{_VERIFY_PATH}" \\',
+            f'curl -sS "$KEYSTEAD_URL{_VERIFY_PATH}" \\',
+            *trusted,
             '  -H "authorization: Bearer $KEYSTEAD_MANAGEMENT_KEY" \\',
             '  -H "content-type: application/json" \\',
             '  -d "{\\"key\\":\\"$KEYSTEAD_SAMPLE_KEY\\",\\"environment\\":\\"LIVE\\"}"',

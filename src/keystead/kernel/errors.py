@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,12 @@ class KeysteadError(Exception):
         self.violations = tuple(violations)
         self.metadata = dict(metadata or {})
         self.retry_after_ms = retry_after_ms
+
+    def inside(self, path: str) -> Self:
+        """Return this error as one of a part of a request: ``path`` leads every field it names, and its text."""
+        self.violations = tuple(FieldViolation(f"{path}.{it.field}", it.description) for it in self.violations)
+        self.public = f"{path}: {self.public}"
+        return self
 
 
 class StartError(KeysteadError):

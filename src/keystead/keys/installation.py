@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from keystead.kernel.change import Actor, ActorType, Origin
 from keystead.kernel.clock import Clock
 from keystead.kernel.secret import Secret
-from keystead.keys.model import Key, KeyKind
+from keystead.keys.model import Key, KeyFilter, KeyKind
 from keystead.keys.ports import Unit
 from keystead.keys.principal import Principal
 from keystead.keys.service import KeyDraft, KeyService, created
@@ -20,6 +20,7 @@ from keystead.tenants.model import RESERVED_BRAND, SYSTEM_WORKSPACE_ID, Environm
 
 SYSTEM_ORIGIN = Origin(Actor(ActorType.SYSTEM, "command-line"))
 OPERATOR_SCOPES = ("*:workspaces",)
+_OPERATORS_MAX = 1_000
 SAMPLE_BRAND = "acme"
 SAMPLE_OWNER_ID = "sample-customer"
 SAMPLE_SCOPES = ("read:invoices", "write:invoices")
@@ -45,9 +46,16 @@ class Installation:
         self._keys = keys
         self._clock = clock
 
-    async def mint_operator(self, unit: Unit, *, name: str) -> tuple[Key, Secret]:
-        """Make an operator key, and the system's own workspace when it is not there yet, in a unit without walls."""
+    async def mint_operator(self, unit: Unit, *, name: str, replace: bool = False) -> tuple[Key, Secret]:
+        """Make an operator key, and the system's own workspace when it is not there yet, in a unit without walls.
+
+        ``replace`` revokes every operator key there was: one was lost, leaked, or refers to an old master key.
+        """
         workspace = await self._system_workspace(unit)
+        if replace:
+            wanted = KeyFilter(now_ms=self._clock.now_ms(), kind=KeyKind.OPERATOR, not_revoked=True)
+            for old in await unit.keys.find(wanted, limit=_OPERATORS_MAX, lock=True):
+                await self._keys.revoke_locked(unit, old, reason="replaced")
         key, secret = await self._tenancy.mint_own_key(
             workspace,
             kind=KeyKind.OPERATOR,

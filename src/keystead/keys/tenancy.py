@@ -17,8 +17,8 @@ from keystead.keys.principal import Principal
 from keystead.keys.secret_format import is_brand
 from keystead.keys.service import KeyService, created
 from keystead.tenants.errors import NotFoundError, WorkspaceNotEmptyError
-from keystead.tenants.model import RESERVED_BRAND, SYSTEM_WORKSPACE_ID, Environment, Workspace
-from keystead.tenants.service import WorkspaceService, check_reason, check_workspace_name, demand_version
+from keystead.tenants.model import RESERVED_BRAND, SYSTEM_WORKSPACE_ID, Environment, Owner, Workspace
+from keystead.tenants.service import OwnerService, WorkspaceService, check_reason, check_workspace_name, demand_version
 
 OWNED_KEYS_MAX = 10_000
 EVERYTHING = "*:*"
@@ -28,11 +28,19 @@ class TenancyService:
     """Makes workspaces with their first key, and ends owners and workspaces with theirs."""
 
     def __init__(
-        self, *, minter: Minter, keys: KeyService, workspaces: WorkspaceService, ids: IdSource, clock: Clock
+        self,
+        *,
+        minter: Minter,
+        keys: KeyService,
+        owners: OwnerService,
+        workspaces: WorkspaceService,
+        ids: IdSource,
+        clock: Clock,
     ) -> None:
         """Work with the services of both domains."""
         self._minter = minter
         self._keys = keys
+        self._owners = owners
         self._workspaces = workspaces
         self._ids = ids
         self._clock = clock
@@ -95,6 +103,13 @@ class TenancyService:
             raise WorkspaceNotEmptyError(workspace_id, sum(in_use))
         await unit.workspaces.delete(workspace_id)
         unit.record(Change(workspace_id, Action.WORKSPACE_DELETED, workspace_id, touches=(workspace_id,)))
+
+    async def set_suspended(
+        self, unit: Unit, caller: Principal, owner_id: str, *, suspended: bool, reason: str = ""
+    ) -> Owner:
+        """Suspend or resume an owner, whose keys of both environments follow: so the caller must be for both."""
+        caller.demand_environment(Environment.ALL)
+        return await self._owners.set_suspended(unit, owner_id, suspended=suspended, reason=reason)
 
     async def delete_owner(self, unit: Unit, caller: Principal, owner_id: str, *, reason: str, etag: str) -> int:
         """Delete an owner and revoke its keys in both environments; return how many were revoked."""

@@ -16,7 +16,7 @@ from keystead.idempotency.errors import SlotTakenError
 from keystead.idempotency.service import Attempt, ReplyMemory, check_idempotency_key
 from keystead.kernel.bounds import has_control_characters
 from keystead.kernel.change import Actor, ActorType, Origin
-from keystead.kernel.errors import KeysteadError, invalid
+from keystead.kernel.errors import KeysteadError, UnavailableError, invalid
 from keystead.keys.errors import PermissionDeniedError, UnauthenticatedError
 from keystead.keys.model import KeyKind
 from keystead.keys.ports import Units
@@ -138,10 +138,12 @@ class CallDispatcher:
                 whole, public = _both_forms(reply, call.method.access)
                 await self._memory.keep(unit.replies, attempt, whole=whole, public=public)
             return reply
-        except (SlotTakenError, KeysteadError):
+        except (SlotTakenError, KeysteadError) as failed:
             # Two calls with one idempotency key raced: the loser failed on what the winner had done.
             if (before := await self._replay(caller, attempt)) is not None:
                 return before
+            if isinstance(failed, SlotTakenError):
+                raise UnavailableError("The first call with this idempotency key has not ended; try again.") from failed
             raise
 
     async def _replay(self, caller: Principal, attempt: Attempt) -> bytes | None:

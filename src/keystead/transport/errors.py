@@ -41,9 +41,6 @@ TABLE = MappingProxyType(
         "idempotency_conflict": Statuses(
             StatusCode.FAILED_PRECONDITION, 400, "The idempotency key was used for another request; take a new one."
         ),
-        "idempotency_in_progress": Statuses(
-            StatusCode.ABORTED, 409, "The first call with this idempotency key is still running; try again soon."
-        ),
         "idempotency_key_weak": Statuses(
             StatusCode.INVALID_ARGUMENT, 400, "The idempotency key guards a secret and needs 128 random bits."
         ),

@@ -521,8 +521,15 @@ async def raw(port: int, data: bytes) -> bytes:
     received = b""
     with contextlib.suppress(ConnectionError):
         received = await asyncio.wait_for(reader.read(), 10)
-    writer.close()
+    await hang_up(writer)
     return received
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, whatever state the other end left it in."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def frame(message: bytes) -> bytes:

@@ -148,7 +148,7 @@ def test_the_env_file_can_be_sourced(tmp_path: Path) -> None:
     """A shell gets every variable exactly, whatever characters are in it."""
     files = KeyFiles(tmp_path)
     files.announce(replace(SAVED, sample_key="a'b $c"), http="http://0.0.0.0:1", grpc="[::]:2")
-    script = f'. {shlex.quote(str(files.env))}; printf "%s|" "$KEYSTEAD_URL" "$KEYSTEAD_GRPC" "$KEYSTEAD_SAMPLE_KEY"'
+    script = f'. {shlex.quote(str(files.env))}; printf "%s|" "$KEYSTEAD_URL" "$KEYSTEAD_GRPC_TARGET" "$KEYSTEAD_SAMPLE_KEY"'
     found = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=10)  # noqa: S607 -- any sh will do
     assert found.stdout == "http://127.0.0.1:1|[::1]:2|a'b $c|"
 
@@ -165,12 +165,15 @@ def test_a_database_is_named_without_its_password() -> None:
     assert database_name(load_settings()) == "embedded"
 
 
-def welcome(saved: SavedKeys | None = SAVED, *, first: bool = True, show_keys: bool = True) -> list[str]:
+def welcome(
+    saved: SavedKeys | None = SAVED, *, first: bool = True, show_keys: bool = True, tls: bool = False
+) -> list[str]:
     """Compose the first screen, as plain lines."""
+    files = {"tls_cert": Path("my chain.pem"), "tls_key": Path("key.pem")} if tls else {}
     composed = welcome_lines(
         Welcome(
             server=SERVER,
-            settings=load_settings(),
+            settings=load_settings(**files),
             files=KeyFiles(Path("data")),
             saved=saved,
             first=first,
@@ -201,9 +204,22 @@ def test_the_first_screen_shows_keys_once_and_only_to_a_person() -> None:
         assert "sss" not in "\n".join(lines)
 
 
+def test_a_screen_with_tls_trusts_the_servers_own_certificate() -> None:
+    """With TLS the pasted commands work without switching any check off, and none is offered that cannot."""
+    lines = welcome(tls=True)
+    text = "\n".join(lines)
+    assert "--cacert 'my chain.pem' \\" in text
+    assert "SSL_CERT_FILE='my chain.pem' " in text
+    assert "make try-grpc" not in text
+    assert "--insecure" not in text
+    assert [line for line in lines if len(line) > 80 and " keys rotate " not in line] == []
+
+
 def test_a_screen_without_keys_says_what_that_means() -> None:
     """A database set up elsewhere is served; nobody is told to source a file that is not there."""
-    text = "\n".join(welcome(None, first=False, show_keys=False))
+    lines = welcome(None, first=False, show_keys=False)
+    assert max(len(line) for line in lines) <= 80
+    text = "\n".join(lines)
     assert "holds no keys for it" in text
     assert "source " not in text
 
@@ -215,9 +231,3 @@ def test_programs_are_told_the_same() -> None:
     later = announcement(SERVER, SAVED, with_keys=False)
     assert list(later) == ["workspace_id", "sample_key_id", "http", "grpc"]
     assert announcement(SERVER, None, with_keys=False)["workspace_id"] is None
-
-
-def test_the_printed_curl_trusts_the_servers_own_certificate() -> None:
-    """With TLS the pasted command works without switching any check off."""
-    assert "--cacert 'my chain.pem'" in curl_command(Path("my chain.pem"))
-    assert "--insecure" not in curl_command(Path("x"))

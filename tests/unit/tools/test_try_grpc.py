@@ -14,7 +14,7 @@ def test_the_file_is_read_as_a_shell_reads_it(tmp_path: Path) -> None:
     """What `source data/env` understands, `make try-grpc` understands."""
     path = tmp_path / "env"
     path.write_text(
-        "# keys\nexport KEYSTEAD_GRPC='127.0.0.1:1'\nKEYSTEAD_MANAGEMENT_KEY=m=1\nexport KEYSTEAD_SAMPLE_KEY=\"s\"\n"
+        "# keys\nexport KEYSTEAD_GRPC_TARGET='127.0.0.1:1'\nKEYSTEAD_MANAGEMENT_KEY=m=1\nexport KEYSTEAD_SAMPLE_KEY=\"s\"\n"
     )
     assert find_settings({}, path) == Settings("127.0.0.1:1", "m=1", "s")
 
@@ -22,13 +22,13 @@ def test_the_file_is_read_as_a_shell_reads_it(tmp_path: Path) -> None:
 def test_the_environment_comes_first(tmp_path: Path) -> None:
     """A person can point the command elsewhere without editing a file."""
     path = tmp_path / "env"
-    path.write_text("KEYSTEAD_GRPC=a:1\nKEYSTEAD_MANAGEMENT_KEY=m\nKEYSTEAD_SAMPLE_KEY=s\n")
-    assert find_settings({"KEYSTEAD_GRPC": "b:2"}, path).address == "b:2"
+    path.write_text("KEYSTEAD_GRPC_TARGET=a:1\nKEYSTEAD_MANAGEMENT_KEY=m\nKEYSTEAD_SAMPLE_KEY=s\n")
+    assert find_settings({"KEYSTEAD_GRPC_TARGET": "b:2"}, path).address == "b:2"
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     """Who starts in the wrong order reads what to do, and no secret."""
-    with pytest.raises(MissingSettingError, match=r"KEYSTEAD_GRPC, KEYSTEAD_SAMPLE_KEY: .*make up") as caught:
+    with pytest.raises(MissingSettingError, match=r"KEYSTEAD_GRPC_TARGET, KEYSTEAD_SAMPLE_KEY: .*make up") as caught:
         find_settings({"KEYSTEAD_MANAGEMENT_KEY": "hidden"}, tmp_path / "env")
     assert "hidden" not in str(caught.value)
 

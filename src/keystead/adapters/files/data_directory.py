@@ -47,7 +47,8 @@ def prepare(path: Path) -> None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the directory's lock; the kernel lets go of it when the process ends, however it ends."""
-    prepare(path)
+    if not path.is_dir():
+        raise DataDirectoryError(path, "is not there; `keystead up` or `keystead migrate` makes it")
     try:
         descriptor = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

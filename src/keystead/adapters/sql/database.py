@@ -117,8 +117,8 @@ class Database:
             await self.abandon(connection)
 
     async def abandon(self, connection: AsyncConnection) -> None:
-        """Throw away a connection that did not answer, without asking it anything more."""
-        with suppress(SQLAlchemyError, OSError, TimeoutError):
+        """Throw away a connection that did not answer, without asking it anything more; it may be gone already."""
+        with suppress(SQLAlchemyError, OSError, TimeoutError, ValueError):
             raw = await connection.get_raw_connection()
             await _hang_up(raw.driver_connection)
             await connection.invalidate()

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 from sqlalchemy import Connection, event, exc
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -66,12 +66,12 @@ def kind_of(url: str) -> str:
 
 
 def sqlite_path(url: str) -> str:
-    """Return the path in a ``sqlite:///PATH`` URL, empty when there is none; a database in memory is not offered."""
-    try:
-        path = make_url(url).database or ""
-    except (exc.ArgumentError, ValueError):
-        return ""
-    return "" if path == ":memory:" else path
+    """Return the path in a ``sqlite:///PATH`` URL, taken as it is; empty when there is none.
+
+    A database in memory is not offered: no other connection would see it.
+    """
+    path = url.removeprefix(f"{SQLITE}:///")
+    return "" if path in {url, ":memory:"} else path
 
 
 def sqlite_engine(

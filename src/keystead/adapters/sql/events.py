@@ -43,7 +43,7 @@ UNION ALL
 SELECT * FROM (SELECT {_COLUMNS} FROM events WHERE seq IS NULL ORDER BY occurred_at_ms, id LIMIT ?) AS unplaced
 """  # noqa: S608 -- the columns are the constant above
 _ANY_UNPLACED = "SELECT 1 FROM events WHERE seq IS NULL LIMIT 1"
-_HEAD = "SELECT seq, leaf_hash FROM events WHERE seq = (SELECT max(seq) FROM events)"
+_HEAD = "SELECT seq, leaf_hash FROM events WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT 1"
 
 
 @dataclass(slots=True)

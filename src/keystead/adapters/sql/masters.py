@@ -60,5 +60,6 @@ def _in_use(now_ms: int) -> Select[Any]:
             or_(secrets.c.retires_at_ms.is_(None), secrets.c.retires_at_ms > now_ms),
             keys.c.state != KeyState.REVOKED,
         )
+        .limit(1)  # and not EXISTS, which PostgreSQL would answer by reading every secret there is
     )
-    return select(masters.c.id).where(works.exists())
+    return select(masters.c.id).where(works.scalar_subquery().is_not(None))

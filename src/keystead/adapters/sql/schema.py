@@ -151,7 +151,13 @@ events = Table(
     Column("leaf_index", BigInteger),
     PrimaryKeyConstraint("id", name="events_pk"),
     UniqueConstraint("workspace_id", "leaf_index", name="events_leaf"),
-    Index("events_by_seq", "seq", unique=True),
+    Index(
+        "events_by_seq",
+        "seq",
+        unique=True,
+        sqlite_where=text("seq IS NOT NULL"),
+        postgresql_where=text("seq IS NOT NULL"),
+    ),
     Index(
         "events_unplaced",
         "occurred_at_ms",

@@ -177,7 +177,7 @@ class Key(_message.Message):
     plan_id: _builtins.str
     """Not available yet: always empty."""
     created_by: _builtins.str
-    """The id of the key that made it; `system` for keys made by the command line."""
+    """The id of the key that made it; `command-line` for those that the command line made."""
     etag: _builtins.str
     """Changes with every change; send it back to refuse lost updates."""
     state_reason: _builtins.str

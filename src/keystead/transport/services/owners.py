@@ -82,7 +82,9 @@ class OwnerHandlers:
     ) -> owners_pb2.SuspendOwnerResponse:
         """Suspend an owner."""
         owner_id = conversions.demand_owner_id(request.owner_id)
-        owner = await self._owners.set_suspended(context.unit, owner_id, suspended=True, reason=request.reason)
+        owner = await self._tenancy.set_suspended(
+            context.unit, context.caller, owner_id, suspended=True, reason=request.reason
+        )
         return owners_pb2.SuspendOwnerResponse(owner=conversions.owner_message(owner))
 
     async def resume_owner(
@@ -90,7 +92,7 @@ class OwnerHandlers:
     ) -> owners_pb2.ResumeOwnerResponse:
         """End an owner's suspension."""
         owner_id = conversions.demand_owner_id(request.owner_id)
-        owner = await self._owners.set_suspended(context.unit, owner_id, suspended=False)
+        owner = await self._tenancy.set_suspended(context.unit, context.caller, owner_id, suspended=False)
         return owners_pb2.ResumeOwnerResponse(owner=conversions.owner_message(owner))
 
     async def delete_owner(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keystead.gen.v1 import keys_pb2, verification_pb2
 from keystead.kernel.bounds import has_control_characters
-from keystead.kernel.errors import FieldViolation, InvalidRequestError, invalid
+from keystead.kernel.errors import KeysteadError, invalid
 from keystead.keys.principal import Principal
 from keystead.scopes import expression
 from keystead.tenants.model import Environment
@@ -70,9 +70,8 @@ def asked_of(caller: Principal, request: verification_pb2.VerifyKeyRequest) -> V
 def _asked_at(caller: Principal, index: int, request: verification_pb2.VerifyKeyRequest) -> VerifyRequest:
     try:
         return asked_of(caller, request)
-    except InvalidRequestError as error:
-        violations = [FieldViolation(f"requests[{index}].{it.field}", it.description) for it in error.violations]
-        raise InvalidRequestError(violations) from None
+    except KeysteadError as error:
+        raise error.inside(f"requests[{index}]") from None
 
 
 def _environment_of(caller: Principal, number: int) -> Environment:

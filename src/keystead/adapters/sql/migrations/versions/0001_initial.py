@@ -146,8 +146,8 @@ def make_log() -> None:
         sa.PrimaryKeyConstraint("id", name="events_pk"),
         sa.UniqueConstraint("workspace_id", "leaf_index", name="events_leaf"),
     )
-    op.create_index("events_by_seq", "events", ["seq"], unique=True)
-    unplaced = sa.text("seq IS NULL")
+    placed, unplaced = sa.text("seq IS NOT NULL"), sa.text("seq IS NULL")
+    op.create_index("events_by_seq", "events", ["seq"], unique=True, sqlite_where=placed, postgresql_where=placed)
     op.create_index(
         "events_unplaced", "events", ["occurred_at_ms", "id"], sqlite_where=unplaced, postgresql_where=unplaced
     )

@@ -1,0 +1,83 @@
+"""That nothing reads a whole table where an index knows better: what holds for ten keys must hold for a million."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from keystead.adapters.sql import events, snapshots
+from keystead.adapters.sql.database import Database
+from keystead.kernel.paging import PageRequest
+from keystead.tenants.model import Environment
+from tests.contract.stores import sql_stores, walls
+from tests.contract.test_key_filter import questions
+
+WHOLE_TABLES = tuple(f"SCAN {table}" for table in ("keys", "secrets", "key_labels", "events", "owners", "workspaces"))
+
+
+def reads_it_all(step: str) -> bool:
+    """Say whether a step goes through a table from end to end."""
+    return step.startswith(WHOLE_TABLES) or (step.startswith("SEARCH") and " USING " not in step)
+
+
+@pytest.fixture
+def database_url(migrated_file: object) -> str:
+    """Ask SQLite, whose planner knows nothing of how many rows there are: its plan depends on the indexes alone."""
+    return f"sqlite:///{migrated_file}"
+
+
+async def plan(database: Database, statement: str, parameters: tuple[Any, ...]) -> list[str]:
+    """Return the steps by which SQLite would answer."""
+    rows = await database.fetch(f"EXPLAIN QUERY PLAN {statement}", *parameters)
+    return [row[3] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    (
+        (snapshots._BY_PREFIX, ("acme_live_x",)),
+        (snapshots._BY_KEY, ("key_x",)),
+        (events._POLL, (5, 10, 10)),
+        (events._HEAD, ()),
+        (events._ANY_UNPLACED, ()),
+    ),
+)
+async def test_the_hot_statements_search(database: Database, statement: str, parameters: tuple[Any, ...]) -> None:
+    """Verification and the log find their rows by an index, in order, whatever the size of the tables."""
+    steps = await plan(database, statement, parameters)
+    assert not [step for step in steps if reads_it_all(step) and "events_unplaced" not in step], steps
+    if statement is events._POLL:
+        assert not [step for step in steps if "TEMP B-TREE" in step]
+
+
+async def test_no_list_reads_a_whole_table(database: Database) -> None:
+    """Whatever is asked of the keys inside walls, no step of the answer goes through a table from end to end."""
+    asked: set[tuple[str, tuple[Any, ...]]] = set()
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: tuple[Any, ...], *_rest: object) -> None:
+        if statement.startswith("SELECT"):
+            asked.add((statement, parameters))
+
+    stores = sql_stores(database)
+    workspace = stores.make.workspace()
+    event.listen(database.snapshots.sync_engine, "before_cursor_execute", note)
+    for environments in ((), (Environment.TEST,)):
+        async with stores.units.read(walls(workspace, *environments)) as unit:
+            for wanted in questions():
+                await unit.keys.page(wanted, PageRequest(10, ("key_x",)))
+            await unit.owners.page(PageRequest(10, ("000000000000001", "x")))
+            await unit.keys.by_prefix("acme_live_x")
+    assert len(asked) > len(questions())
+    for statement, parameters in asked:
+        steps = await plan(database, statement, parameters)
+        assert not [step for step in steps if reads_it_all(step)], (statement, steps)
+
+
+async def test_the_trap_works(database: Database) -> None:
+    """A statement that no index serves is seen by the test above for what it is."""
+    steps = await plan(database, "SELECT id FROM keys WHERE name = 'x'", ())
+    assert [step for step in steps if reads_it_all(step)]
+    async with database.statements.connect() as connection:
+        assert (await connection.execute(text("PRAGMA query_only"))).scalar_one() == 1
