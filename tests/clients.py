@@ -21,8 +21,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from keystead.transport.contract import service_methods
 from keystead.transport.calls import Method
+from keystead.transport.contract import service_methods
 from tests.servers import KeysteadServer
 
 METHODS: dict[str, Method] = {method.name: method for method in service_methods()}
@@ -100,9 +100,9 @@ class Client(ABC):
         answer = await self.call("VerifyKey", key=key, environment=environment, **fields)
         if not answer.ok:
             return answer.status
-        return str(METHODS["VerifyKey"].reply.DESCRIPTOR.enum_types_by_name["Code"].values_by_number[
-            answer.reply.code
-        ].name)
+        return str(
+            METHODS["VerifyKey"].reply.DESCRIPTOR.enum_types_by_name["Code"].values_by_number[answer.reply.code].name
+        )
 
     def encode(self, request: Message) -> bytes:
         """Write a request as this transport does."""
@@ -134,7 +134,7 @@ class GrpcClient(Client):
         """Send one payload and read what comes back."""
         metadata = tuple(headers.items())
         try:
-            raw = await self.channel.unary_unary(method.path)(payload, metadata=metadata, timeout=TIMEOUT_S)
+            raw: bytes = await self._stub(method.path)(payload, metadata=metadata, timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
             if not details:
@@ -145,6 +145,9 @@ class GrpcClient(Client):
     async def close(self) -> None:
         """End every connection."""
         await self.channel.close()
+
+    def _stub(self, path: str) -> Any:
+        return self.channel.unary_unary(path)
 
 
 class _HttpClient(Client):
@@ -231,7 +234,9 @@ class GrpcWebClient(_HttpClient):
 
 
 def client_for(server: KeysteadServer, transport: str = "grpc", token: str | None = None) -> Client:
-    """Make a client of ``server`` for ``transport``, one of ``TRANSPORTS``; with its first management key, unless told."""
+    """Make a client of ``server`` for ``transport``, one of ``TRANSPORTS``; with its first management key, unless
+    told.
+    """
     token = server.management_key if token is None else token
     if transport == "grpc":
         return GrpcClient(server.grpc, token)

@@ -1,5 +1,6 @@
 """The real core in the test's own process, without transports: for what must be counted, or interrupted at one exact
-moment."""
+moment.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ class Bench:
 @asynccontextmanager
 async def bench(data_dir: Path, *, joins: Bench | None = None, **settings: Any) -> AsyncIterator[Bench]:
     """Lend a core on the embedded database in ``data_dir``, as a process of its own would be; ``joins`` is another one
-    on the same database, whose workspace it serves."""
+    on the same database, whose workspace it serves.
+    """
     chosen = load_settings(data_dir=data_dir, **settings)
     data_dir.mkdir(exist_ok=True, mode=0o700)
     await migration.migrate(chosen.database_url)

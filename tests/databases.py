@@ -14,13 +14,17 @@ from tests.polling import eventually
 from tests.servers import KeysteadServer
 
 _EVENTS_OF_EACH = """
-SELECT k.id, k.version, (SELECT count(*) FROM events e WHERE e.target = k.id AND e.workspace_id = k.workspace_id)
-  FROM keys k
+SELECT k.id, k.version, count(e.id)
+  FROM keys k LEFT JOIN events e ON e.target = k.id AND e.workspace_id = k.workspace_id AND e.action LIKE 'key.%'
+ GROUP BY k.id, k.version
 UNION ALL
-SELECT o.owner_id, o.version,
-       (SELECT count(*) FROM events e WHERE e.target = o.owner_id AND e.workspace_id = o.workspace_id)
-  FROM owners o
-"""
+SELECT o.owner_id, o.version, count(e.id)
+  FROM owners o LEFT JOIN events e
+    ON e.target = o.owner_id AND e.workspace_id = o.workspace_id AND e.action LIKE 'owner.%'
+   AND e.id >= (SELECT max(c.id) FROM events c
+                 WHERE c.target = o.owner_id AND c.workspace_id = o.workspace_id AND c.action = 'owner.created')
+ GROUP BY o.workspace_id, o.owner_id, o.version
+"""  # an owner may have been deleted and made anew
 _STRAY_EVENTS = "SELECT count(*) FROM events WHERE action LIKE 'key.%' AND target NOT IN (SELECT id FROM keys)"
 _UNPLACED = "SELECT count(*) FROM events WHERE seq IS NULL"
 _ORDER = "SELECT count(*), coalesce(min(seq), 1), coalesce(max(seq), 0), count(DISTINCT seq) FROM events"

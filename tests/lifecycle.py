@@ -128,8 +128,12 @@ class Lifecycle(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.context = type(self).open_world()
-        self.world = self.run(self.context.__aenter__())
         self.model = Model()
+        try:
+            self.world = self.run(self.context.__aenter__())
+        except BaseException:
+            self.runner.close()
+            raise
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run to the end."""

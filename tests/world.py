@@ -15,7 +15,6 @@ from keystead.adapters.memory.units import MemoryUnits
 from keystead.kernel.change import Action, Actor, ActorType, Change, Origin
 from keystead.kernel.ids import IdSource
 from keystead.kernel.secret import Secret
-from keystead.keys.identification import Identifier
 from keystead.keys.installation import Installation
 from keystead.keys.minting import Minter
 from keystead.keys.model import Key, KeyKind
@@ -82,7 +81,6 @@ class World:
             clock=self.clock,
         )
         self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
-        self.identifier = Identifier(keyring=self.keyring, hasher=self.hasher)
         self.restart()
 
     def restart(self) -> None:

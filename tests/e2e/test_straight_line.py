@@ -80,8 +80,9 @@ async def walked(client: Client, server: KeysteadServer) -> dict[str, str]:
 
 @pytest.mark.parametrize("engine", ("native", "grpcio"))
 async def test_a_key_lives_from_minting_to_revocation(servers: ServerFarm, database: str, engine: str) -> None:
-    """Minted, verified, rotated with both secrets good, finished, revoked and refused at once, by gRPC and by JSON over
-    HTTP; and a restart changes nothing of it."""
+    """Minted, verified, rotated with both secrets good, finished, revoked and refused at once, by gRPC and by JSON
+    over HTTP; and a restart changes nothing of it.
+    """
     server = servers.start(database=database, grpc_engine=engine)
     expected: dict[str, str] = {}
     for transport in ("grpc", "json"):
@@ -110,7 +111,8 @@ def curl(server: KeysteadServer, path: str, body: dict[str, Any]) -> tuple[int, 
 
 def test_a_first_user_needs_nothing_but_curl(servers: ServerFarm) -> None:
     """What the screen of the first run offers to paste works with names in lowerCamelCase, and every field is printed,
-    also those that are false or 0."""
+    also those that are false or 0.
+    """
     server = servers.start()
     key, key_id = server.told["sample_key"], server.told["sample_key_id"]
     status, verdict = curl(server, "VerificationService/VerifyKey", {"key": key, "environment": "LIVE"})

@@ -89,7 +89,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     mount = tmp_path / "disk"
     mount.mkdir()
     command = [find_program("mount"), "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=0700", "tmpfs", str(mount)]
-    mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
+    mounted = (
+        os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
+    )
     try:
         yield SmallDisk(mount) if mounted else SmallFiles(mount / "data")
     finally:
@@ -99,13 +101,20 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 async def make(client: Client) -> Any:
     """Ask for a key."""
-    wanted = {"owner_id": "o", "create_owner": True, "name": "Key", "environment": "LIVE", "metadata": {"pad": "x" * 400}}
+    wanted: dict[str, Any] = {
+        "owner_id": "o",
+        "create_owner": True,
+        "name": "Key",
+        "environment": "LIVE",
+        "metadata": {"pad": "x" * 400},
+    }
     return await client.call("CreateKey", **wanted)
 
 
 async def test_a_full_disk_stops_changes_and_nothing_else(servers: ServerFarm, disk: Disk) -> None:
-    """Changes fail as UNAVAILABLE, each of them whole; keys verify, warm ones and cold ones; and as soon as there is room
-    changes go through, without a restart, and the log is in order."""
+    """Changes fail as UNAVAILABLE, each of them whole; keys verify, warm ones and cold ones; and as soon as there is
+    room changes go through, without a restart, and the log is in order.
+    """
     server = servers.start(data_dir=disk.data_dir, log_level="warning", staleness_bound_ms=2_000)
     try:
         async with client_for(server) as client:

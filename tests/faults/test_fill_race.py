@@ -9,8 +9,9 @@ from tests.cores import bench, watch
 
 
 async def test_a_revocation_here_beats_a_read_under_way(tmp_path: Path) -> None:
-    """A key is read as good, then revoked in the same process before the read is used: the call that was reading is told
-    that it is revoked, and so is every later one."""
+    """A key is read as good, then revoked in the same process before the read is used: the call that was reading is
+    told that it is revoked, and so is every later one.
+    """
     async with bench(tmp_path / "data") as one:
         key, secret = await one.make()
         store = watch(one.core)
@@ -57,7 +58,8 @@ async def test_a_read_that_ends_before_the_log_is_heard_does_not_last(tmp_path: 
 
 async def test_a_caller_who_comes_after_the_revocation_is_not_told_what_an_earlier_read_saw(tmp_path: Path) -> None:
     """Callers of one secret share a read; one who calls after RevokeKey has returned here is refused, also when a read
-    from before is still under way."""
+    from before is still under way.
+    """
     async with bench(tmp_path / "data") as one:
         key, secret = await one.make()
         store = watch(one.core)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,12 @@ from tests.servers import KeysteadServer, ServerFarm
 from tests.services import PrivatePostgres
 
 WORKERS = 4
-CHANGES = (("RotateKey", {"overlap": timedelta(hours=1)}), ("SuspendKey", {}), ("ResumeKey", {}), ("RevokeKey", {}))
+CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("RotateKey", {"overlap": timedelta(hours=1)}),
+    ("SuspendKey", {}),
+    ("ResumeKey", {}),
+    ("RevokeKey", {}),
+)
 
 
 @dataclass
@@ -27,7 +33,7 @@ class Book:
     secrets: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     acknowledged: dict[str, int] = field(default_factory=dict)
-    unsure: dict[str, tuple[str, dict[str, object]]] = field(default_factory=dict)
+    unsure: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     unsure_creations: dict[str, str] = field(default_factory=dict)
     count: int = 0
 
@@ -50,7 +56,7 @@ async def live(client: Client, book: Book) -> None:
     while True:
         retry = str(uuid.uuid4())
         name = f"Key {retry}"
-        wanted = {"owner_id": "owner", "create_owner": True, "name": name, "environment": "LIVE"}
+        wanted: dict[str, Any] = {"owner_id": "owner", "create_owner": True, "name": name, "environment": "LIVE"}
         made = await client.call("CreateKey", idempotency_key=retry, **wanted)
         if not made.ok:
             book.unsure_creations[retry] = name
@@ -58,7 +64,7 @@ async def live(client: Client, book: Book) -> None:
         key_id = made.reply.key.id
         book.note(key_id, "VALID", made.reply.secret)
         for method, fields in CHANGES:
-            asked = {"key_id": key_id, "idempotency_key": str(uuid.uuid4()), **fields}
+            asked: dict[str, Any] = {"key_id": key_id, "idempotency_key": str(uuid.uuid4()), **fields}
             changed = await client.call(method, **asked)
             if not changed.ok:
                 book.unsure[key_id] = (method, asked)
@@ -89,7 +95,7 @@ async def demand_everything(server: KeysteadServer, book: Book) -> None:
             if key_id not in book.unsure:
                 assert told == book.states[key_id], key_id
         for retry, name in book.unsure_creations.items():
-            wanted = {"owner_id": "owner", "create_owner": True, "name": name, "environment": "LIVE"}
+            wanted: dict[str, Any] = {"owner_id": "owner", "create_owner": True, "name": name, "environment": "LIVE"}
             made = (await client.call("CreateKey", idempotency_key=retry, **wanted)).must()
             assert await client.verify(made.secret) == "VALID"
             same = (await client.call("ListKeys", query=name)).must().keys
@@ -116,9 +122,10 @@ async def rounds(server: KeysteadServer, count: int, *, seed: int) -> None:
 
 
 async def test_kill_9_on_sqlite(servers: ServerFarm) -> None:
-    """Ten times killed in the middle of changes: every acknowledged change is there, each with exactly one event, none of
-    the others is half there, the log has no gap, a retry under the same idempotency key completes or repeats what was cut
-    off, and the server starts without repair."""
+    """Ten times killed in the middle of changes: every acknowledged change is there, each with exactly one event, none
+    of the others is half there, the log has no gap, a retry under the same idempotency key completes or repeats what
+    was cut off, and the server starts without repair.
+    """
     await rounds(servers.add(), 10, seed=1)
 
 
@@ -137,8 +144,9 @@ async def test_kill_9_all_night(servers: ServerFarm, postgres_url: str, store: s
 async def test_a_killed_database_loses_nothing_acknowledged(
     servers: ServerFarm, own_postgres: PrivatePostgres, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    """PostgreSQL killed under load, three times: what was acknowledged is there, once, with its event; what failed, failed
-    as UNAVAILABLE; and the server goes on by itself."""
+    """PostgreSQL killed under load, three times: what was acknowledged is there, once, with its event; what failed,
+    failed as UNAVAILABLE; and the server goes on by itself.
+    """
     server = servers.start(database=own_postgres.create_database("killed"), database_timeout_ms=2_000)
     book, chooser = Book(), random.Random(4)
     for _ in range(3):

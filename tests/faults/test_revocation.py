@@ -35,7 +35,13 @@ class Pair:
 
     async def make(self, owner_id: str = "owner", **fields: Any) -> Any:
         """Make a key through A and prove it on B."""
-        wanted = {"owner_id": owner_id, "create_owner": True, "name": "Key", "environment": "LIVE", **fields}
+        wanted: dict[str, Any] = {
+            "owner_id": owner_id,
+            "create_owner": True,
+            "name": "Key",
+            "environment": "LIVE",
+            **fields,
+        }
         made = (await self.a.call("CreateKey", **wanted)).must()
         assert await self.b.verify(made.secret) == "VALID"
         return made
@@ -66,8 +72,9 @@ async def pair(two: tuple[KeysteadServer, KeysteadServer, str]) -> AsyncIterator
 async def test_a_revocation_reaches_the_other_process_within_a_second(
     pair: Pair, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    """Of 200 keys that were warm on the other process, 198 at least are refused there within 1 s of the revocation, and
-    by the process that served it at once."""
+    """Of 200 keys that were warm on the other process, 198 at least are refused there within 1 s of the revocation,
+    and by the process that served it at once.
+    """
     took_ms: list[float] = []
     turns = iter(range(TRIES))
 
@@ -156,7 +163,7 @@ async def bind(client: Client, made: Any) -> None:
 async def test_every_change_reaches_the_other_process(pair: Pair, change: Any, code: str) -> None:
     """Whatever takes a right away does so in every process within 1 s: of a key, of its owner, of one of its secrets."""
     made = await pair.make(owner_id=f"owner-{change.__name__}", scopes=["read:a"])
-    asked = {"scope_expression": "read:a", "client_ip": "192.0.2.1"}
+    asked: dict[str, Any] = {"scope_expression": "read:a", "client_ip": "192.0.2.1"}
     assert await pair.b.verify(made.secret, **asked) == "VALID"
     await change(pair.a, made)
 
@@ -197,7 +204,8 @@ async def test_a_stuck_sequencer_delays_no_revocation(
     pair: Pair, two: tuple[KeysteadServer, KeysteadServer, str]
 ) -> None:
     """While somebody holds the sequencer's lock and does nothing, events get no place in the log, and a revocation is
-    heard all the same; afterwards the log is put in order without anybody's help."""
+    heard all the same; afterwards the log is put in order without anybody's help.
+    """
     url = two[2]
     connection = await asyncpg.connect(url)
     try:
@@ -223,11 +231,12 @@ async def test_a_stuck_sequencer_delays_no_revocation(
 
 
 async def test_a_frozen_process_delays_no_revocation(servers: ServerFarm, own_postgres: PrivatePostgres) -> None:
-    """A process that hangs, sequencer or not, keeps no other from hearing of a revocation, and hears of it itself before
-    it answers anything again."""
+    """A process that hangs, sequencer or not, keeps no other from hearing of a revocation, and hears of it itself
+    before it answers anything again.
+    """
     url = own_postgres.create_database("frozen")
     a, b, frozen = (servers.start(database=url, database_timeout_ms=2_000, staleness_bound_ms=1_000) for _ in range(3))
-    tokens = {"token": a.management_key}
+    tokens: dict[str, Any] = {"token": a.management_key}
     async with client_for(a) as one, client_for(b, **tokens) as other, client_for(frozen, **tokens) as third:
         made = await Pair(one, other).make()
         assert await third.verify(made.secret) == "VALID"
@@ -252,14 +261,15 @@ async def test_a_frozen_process_delays_no_revocation(servers: ServerFarm, own_po
 async def test_a_fill_from_before_a_revocation_brings_no_key_back(
     servers: ServerFarm, own_postgres: PrivatePostgres
 ) -> None:
-    """A process reads a key, the answer is on its way, the key is revoked and the process hears of that; when the answer
-    arrives at last, which says that the key is good, it is not believed."""
+    """A process reads a key, the answer is on its way, the key is revoked and the process hears of that; when the
+    answer arrives at last, which says that the key is good, it is not believed.
+    """
     url = own_postgres.create_database("race")
     a = servers.start(database=url)
     async with proxy_to(own_postgres.port) as proxy:
         b = await asyncio.to_thread(servers.start, database=proxy.through(url))
         async with client_for(a) as one, GrpcClient(b.grpc, a.management_key) as other:
-            wanted = {"owner_id": "o", "create_owner": True, "name": "Key", "environment": "LIVE"}
+            wanted: dict[str, Any] = {"owner_id": "o", "create_owner": True, "name": "Key", "environment": "LIVE"}
             made, signal = [(await one.call("CreateKey", **wanted)).must() for _ in range(2)]
             assert await other.verify(signal.secret) == "VALID"
             proxy.hold(made.key.secrets[0].prefix.encode())

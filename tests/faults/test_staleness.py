@@ -1,5 +1,6 @@
-"""P3 and P10: a process that is cut off from its database vouches for what it knows until ``staleness_bound``, then for
-nothing, and comes back by itself."""
+"""P3 and P10: a process that is cut off from its database vouches for what it knows until ``staleness_bound``, then
+for nothing, and comes back by itself.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +21,12 @@ from tests.servers import KeysteadServer, ServerFarm
 from tests.services import PrivatePostgres
 
 STALE_MS = 1_500
-SETTINGS = {"staleness_bound_ms": STALE_MS, "database_timeout_ms": 1_000}
+SETTINGS: dict[str, Any] = {"staleness_bound_ms": STALE_MS, "database_timeout_ms": 1_000}
 
 
 async def make(client: Client, **fields: Any) -> Any:
     """Make a key and prove it."""
-    wanted = {"owner_id": "o", "create_owner": True, "name": "Key", "environment": "LIVE", **fields}
+    wanted: dict[str, Any] = {"owner_id": "o", "create_owner": True, "name": "Key", "environment": "LIVE", **fields}
     made = (await client.call("CreateKey", **wanted)).must()
     return made
 
@@ -86,9 +87,10 @@ async def cut_by(kind: str, postgres: PrivatePostgres) -> Any:
 async def test_a_process_cut_off_from_its_database_vouches_only_so_long(
     servers: ServerFarm, own_postgres: PrivatePostgres, kind: str
 ) -> None:
-    """With the database frozen, or the network between dropping every packet, warm keys verify until staleness_bound and
-    are UNAVAILABLE after it, forged ones are refused, no call hangs, a key revoked meanwhile elsewhere is not good again,
-    and the process recovers by itself."""
+    """With the database frozen, or the network between dropping every packet, warm keys verify until staleness_bound
+    and are UNAVAILABLE after it, forged ones are refused, no call hangs, a key revoked meanwhile elsewhere is not good
+    again, and the process recovers by itself.
+    """
     url = own_postgres.create_database("cut")
     async with AsyncExitStack() as stack:
         cut, through = await stack.enter_async_context(cut_by(kind, own_postgres))
@@ -118,8 +120,9 @@ async def test_a_process_cut_off_from_its_database_vouches_only_so_long(
 
 
 async def test_serving_stale_is_a_choice_that_shows(servers: ServerFarm, own_postgres: PrivatePostgres) -> None:
-    """Where serve_stale was chosen, warm keys verify past the bound, each such verdict says ``degraded``, forged keys are
-    refused as ever, and a cold key is still UNAVAILABLE."""
+    """Where serve_stale was chosen, warm keys verify past the bound, each such verdict says ``degraded``, forged keys
+    are refused as ever, and a cold key is still UNAVAILABLE.
+    """
     url = own_postgres.create_database("stale")
     server = servers.start(database=url, serve_stale=True, **{**SETTINGS, "staleness_bound_ms": 1_000})
     async with client_for(server) as client:
@@ -170,7 +173,8 @@ async def test_a_database_restart_is_survived(
     record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     """A killed and restarted PostgreSQL costs calls that fail as UNAVAILABLE and nothing else: everything that was
-    acknowledged is there, and the process needs no restart (P12)."""
+    acknowledged is there, and the process needs no restart (P12).
+    """
     server = servers.start(database=own_postgres.create_database("restarted"), database_timeout_ms=2_000)
     async with client_for(server) as client:
         made = [await make(client) for _ in range(3)]

@@ -100,7 +100,9 @@ def text_paths(descriptor: Any, depth: int = 2) -> Iterator[tuple[str, ...]]:
     for field in descriptor.fields:
         if field.type == FieldDescriptor.TYPE_STRING or _is_map(field):
             yield (field.name,)
-        elif field.type == FieldDescriptor.TYPE_MESSAGE and depth and field.message_type.full_name.startswith("keystead"):
+        elif (
+            field.type == FieldDescriptor.TYPE_MESSAGE and depth and field.message_type.full_name.startswith("keystead")
+        ):
             for rest in text_paths(field.message_type, depth - 1):
                 yield (field.name, *rest)
 
@@ -185,8 +187,23 @@ class Fuzz:
     def _text(self, name: str) -> str:
         chooser = self.chooser
         known = (self.known.key_id, self.known.owner_id, self.known.workspace_id, self.known.secret, "read:a", "name")
-        letters = "".join(chr(chooser.choice((chooser.randrange(32, 127), chooser.randrange(1, 0xD800)))) for _ in "1234")
-        texts = ("", "a", "*", "*:*", "acme_live_", "127.0.0.1/33", "created_at asc", letters, "\0", "x" * 600, "%", "_")
+        letters = "".join(
+            chr(chooser.choice((chooser.randrange(32, 127), chooser.randrange(1, 0xD800)))) for _ in "1234"
+        )
+        texts = (
+            "",
+            "a",
+            "*",
+            "*:*",
+            "acme_live_",
+            "127.0.0.1/33",
+            "created_at asc",
+            letters,
+            "\0",
+            "x" * 600,
+            "%",
+            "_",
+        )
         if name in _PARTS and chooser.random() < 0.7:
             return chooser.choice(known[:3])
         return chooser.choice((*texts, *known, *TEXTS.values()))

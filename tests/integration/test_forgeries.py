@@ -38,7 +38,8 @@ def statements_of(made: Core) -> list[str]:
 
 async def test_100000_forged_keys_cost_nothing(tmp_path: Path) -> None:
     """100,000 forged keys, each another one, are refused with not one bcrypt call, not one statement, and nothing kept
-    of them in memory."""
+    of them in memory.
+    """
     async with bench(tmp_path / "data") as one:
         store, said, hashed = watch(one.core), statements_of(one.core), one.core.hasher.calls
         codes = {await one.verify(secret) for secret in forgeries(FORGERIES)}
@@ -53,7 +54,9 @@ async def test_100000_forged_keys_cost_nothing(tmp_path: Path) -> None:
 
 
 async def test_forged_keys_need_no_database(servers: ServerFarm, own_postgres: PrivatePostgres) -> None:
-    """A server whose database hangs refuses thousands of forged keys and forged management keys at once: it asks nobody."""
+    """A server whose database hangs refuses thousands of forged keys and forged management keys at once: it asks
+    nobody.
+    """
     server = servers.start(database=own_postgres.create_database("forged"), database_timeout_ms=60_000)
     texts = list(forgeries(FORGERIES_OVER_THE_WIRE))
     async with client_for(server) as client, GrpcClient(server.grpc) as stranger:
@@ -76,8 +79,9 @@ async def test_forged_keys_need_no_database(servers: ServerFarm, own_postgres: P
 
 
 async def test_unknown_keys_with_a_good_tag_are_read_once(tmp_path: Path) -> None:
-    """Whoever holds the master key can make texts that get as far as the database: each prefix is asked for once and then
-    remembered, and none is hashed."""
+    """Whoever holds the master key can make texts that get as far as the database: each prefix is asked for once and
+    then remembered, and none is hashed.
+    """
     async with bench(tmp_path / "data") as one:
         store, hashed = watch(one.core), one.core.hasher.calls
         texts = [secret_format.compose(brand="acme", environment="live", tag=one.core.keyring.tag) for _ in range(50)]

@@ -49,7 +49,8 @@ async def events_of(server: KeysteadServer, key_id: str) -> int:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_retry_is_answered_byte_for_byte(server: KeysteadServer, transport: str) -> None:
     """The same call under the same idempotency key returns the same reply to the last byte, secret included, on every
-    transport, and changes nothing more."""
+    transport, and changes nothing more.
+    """
     async with client_for(server, transport) as client:
         calls: list[tuple[str, dict[str, Any]]] = [("CreateKey", WANTED)]
         key_id = ""
@@ -82,7 +83,7 @@ async def test_the_header_does_what_the_field_does(client: Client) -> None:
 async def test_twenty_at_once_are_one(server: KeysteadServer) -> None:
     """Twenty concurrent calls under one idempotency key, over two transports, make one key and get one reply."""
     retry = str(uuid.uuid4())
-    wanted = {**WANTED, "name": f"Only {retry}", "owner_id": f"only-{retry}"}
+    wanted: dict[str, Any] = {**WANTED, "name": f"Only {retry}", "owner_id": f"only-{retry}"}
     async with client_for(server) as grpc, client_for(server, "proto") as http:
         answers = await asyncio.gather(
             *[client.call("CreateKey", idempotency_key=retry, **wanted) for client in (grpc, http) for _ in range(10)]
@@ -107,7 +108,7 @@ async def test_another_request_under_the_same_key_is_refused(client: Client) -> 
         other = await client.call("CreateKey", idempotency_key=retry, **{**WANTED, **fields})
         assert other.refusal == ("FAILED_PRECONDITION", "IDEMPOTENCY_CONFLICT")
     assert (await client.call("CreateKey", idempotency_key=retry, **WANTED)).must().secret == made.secret
-    assert (await client.call("ListKeys", query="Other")).must().keys == []  # type: ignore[comparison-overlap]  # a list
+    assert (await client.call("ListKeys", query="Other")).must().keys == []
 
 
 @pytest.mark.parametrize("weak", ("1", "order-42", "0" * 40, "abcabcabcabcabcabcabcabc"))
@@ -142,9 +143,9 @@ async def test_a_right_that_was_lost_is_lost_for_retries_too(client: Client) -> 
     scopes = ["write:keys", "read:keys", "write:owners"]
     caller = (await client.call("CreateKey", kind="MANAGEMENT", environment="ALL", name="M", scopes=scopes)).must()
     retry = str(uuid.uuid4())
-    asked = {"idempotency_key": retry, "token": caller.secret, **WANTED}
+    asked: dict[str, Any] = {"idempotency_key": retry, "token": caller.secret, **WANTED}
     assert (await client.call("CreateKey", **asked)).ok
-    narrowed = {"id": caller.key.id, "scopes": ["read:keys"]}
+    narrowed: dict[str, Any] = {"id": caller.key.id, "scopes": ["read:keys"]}
     (await client.call("UpdateKey", key=narrowed, update_mask={"paths": ["scopes"]})).must()
     assert (await client.call("CreateKey", **asked)).refusal == ("PERMISSION_DENIED", "PERMISSION_DENIED")
     (await client.call("RevokeKey", key_id=caller.key.id)).must()
@@ -154,7 +155,7 @@ async def test_a_right_that_was_lost_is_lost_for_retries_too(client: Client) -> 
 async def test_a_refused_call_leaves_its_idempotency_key_free(client: Client) -> None:
     """What failed is not remembered: the same idempotency key may be used once the reason is gone."""
     retry, owner = str(uuid.uuid4()), f"late-{uuid.uuid4()}"
-    wanted = {"owner_id": owner, "name": "Key", "environment": "LIVE", "idempotency_key": retry}
+    wanted: dict[str, Any] = {"owner_id": owner, "name": "Key", "environment": "LIVE", "idempotency_key": retry}
     assert (await client.call("CreateKey", **wanted)).status == "NOT_FOUND"
     (await client.call("CreateOwner", owner_id=owner)).must()
     made = await client.call("CreateKey", **wanted)

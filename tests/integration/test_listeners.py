@@ -41,9 +41,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     certificate, private = tmp_path / "cert.pem", tmp_path / "key.pem"
     certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return certificate, private
 
@@ -58,8 +56,9 @@ def taken() -> Iterator[int]:
 
 
 async def test_tls_is_on_both_listeners(servers: ServerFarm, certificate: tuple[Path, Path]) -> None:
-    """With a certificate both gRPC and HTTP are encrypted, verify for a client that trusts it, and answer nobody in the
-    clear."""
+    """With a certificate both gRPC and HTTP are encrypted, verify for a client that trusts it, and answer nobody in
+    the clear.
+    """
     server = servers.start(tls_cert=certificate[0], tls_key=certificate[1])
     assert server.http.startswith("https://")
     trusted = certificate[0].read_bytes()
@@ -84,13 +83,13 @@ async def test_tls_is_on_both_listeners(servers: ServerFarm, certificate: tuple[
 def test_nothing_is_served_in_the_clear_to_others_by_accident(servers: ServerFarm, flag: str) -> None:
     """A listener off loopback needs TLS or an explicit --insecure, and the refusal says so."""
     with pytest.raises(NotStartedError, match=rf"--{flag}.*--insecure") as refused:
-        servers.start(**{flag: "0.0.0.0:0"})  # noqa: S104 -- which is refused
+        servers.start(**{flag: "0.0.0.0:0"})
     assert refused.value.code == "bad_setting"
 
 
 async def test_insecure_is_obeyed(servers: ServerFarm) -> None:
     """--insecure allows it."""
-    server = servers.start(http="0.0.0.0:0", insecure=True)  # noqa: S104 -- for the length of this test
+    server = servers.start(http="0.0.0.0:0", insecure=True)
     server.told["http"] = server.http.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 -- see above
     async with client_for(server, "json") as client:
         assert await client.verify(server.told["sample_key"]) == "VALID"
@@ -107,7 +106,8 @@ def test_a_taken_port_names_its_flag(servers: ServerFarm, taken: int, flag: str,
 
 async def test_a_data_directory_has_one_server(servers: ServerFarm) -> None:
     """A second server on the same data directory is refused, the first does not notice, and its end sets the directory
-    free, also when it was killed."""
+    free, also when it was killed.
+    """
     first = servers.start()
     second = servers.add(data_dir=first.data_dir)
     with pytest.raises(NotStartedError, match="--data-dir") as refused:

@@ -42,7 +42,8 @@ def told(server: KeysteadServer, *masters: bytes, distrusted: str = "") -> Keyst
 
 async def test_a_new_master_key_mints_and_the_old_one_still_proves(servers: ServerFarm) -> None:
     """With a new master key before the old one, old secrets verify, new ones are the new master's, replies remembered
-    under the old one are replayed; and the old one can be dropped when no working secret is left of it, not before."""
+    under the old one are replayed; and the old one can be dropped when no working secret is left of it, not before.
+    """
     server = told(servers.add(), OLD).start()
     retry = "f81d4fae-7dec-41d0-a765-00a0c91e6bf6"
     async with client_for(server) as client:
@@ -76,7 +77,9 @@ async def test_a_new_master_key_mints_and_the_old_one_still_proves(servers: Serv
 
 
 def test_a_server_with_another_master_key_does_not_start(servers: ServerFarm) -> None:
-    """A node that would refuse every secret and mint what no other knows says so and ends; with the right key it starts."""
+    """A node that would refuse every secret and mint what no other knows says so and ends; with the right key it
+    starts.
+    """
     server = told(servers.add(), OLD).start()
     server.stop()
     with pytest.raises(NotStartedError, match=OLD_ID) as refused:
@@ -106,7 +109,9 @@ def test_a_lost_master_key_is_not_made_anew(servers: ServerFarm) -> None:
 
 
 async def test_a_distrusted_master_key_fails_nobody(servers: ServerFarm) -> None:
-    """Naming a stolen master key costs its secrets a slower first use and nothing else; it cannot be the one that mints."""
+    """Naming a stolen master key costs its secrets a slower first use and nothing else; it cannot be the one that
+    mints.
+    """
     server = told(servers.add(), OLD).start()
     async with client_for(server) as client:
         old = await make(client)
@@ -124,8 +129,9 @@ async def test_a_distrusted_master_key_fails_nobody(servers: ServerFarm) -> None
 
 
 async def test_secrets_of_a_distrusted_master_are_proven_in_a_lane_apart(tmp_path: Path) -> None:
-    """What a distrusted master tagged is hashed in the lane of imported keys, also when its state alone would refuse it,
-    because its tag proves nothing; and a forgery for a known prefix is refused by the hash."""
+    """What a distrusted master tagged is hashed in the lane of imported keys, also when its state alone would refuse
+    it, because its tag proves nothing; and a forgery for a known prefix is refused by the hash.
+    """
     async with bench(tmp_path / "data", master_keys=OLD.hex()) as one:
         key, secret = await one.make()
         caller = one.caller
@@ -154,8 +160,9 @@ async def test_secrets_of_a_distrusted_master_are_proven_in_a_lane_apart(tmp_pat
 
 
 async def test_forgeries_by_a_thief_of_the_master_key_delay_nobody(tmp_path: Path) -> None:
-    """Whoever holds a distrusted master key and knows prefixes floods its lane: valid first uses, in their own lane, are
-    as fast as without, none of them is shed, and what was proven before does not notice."""
+    """Whoever holds a distrusted master key and knows prefixes floods its lane: valid first uses, in their own lane,
+    are as fast as without, none of them is shed, and what was proven before does not notice.
+    """
     async with bench(tmp_path / "data", master_keys=OLD.hex()) as one:
         (_, victim), (_, warm) = [await one.make() for _ in range(2)]
     both = f"{NEW.hex()},{OLD.hex()}"

@@ -47,7 +47,7 @@ class Run:
         """Make a key whose secret is then put in ``place``."""
         retry = f"{uuid.uuid4()}"
         self.needles[f"{place}: idempotency key"] = retry.encode()
-        wanted = {"owner_id": "o", "create_owner": True, "name": place, "environment": "LIVE", **fields}
+        wanted: dict[str, Any] = {"owner_id": "o", "create_owner": True, "name": place, "environment": "LIVE", **fields}
         made = (await self.json.call("CreateKey", idempotency_key=retry, **wanted)).must()
         return self.secret(place, made.secret)
 
@@ -87,7 +87,9 @@ def header_of(name: str, value: str = "…", *, method: str = "CreateKey") -> Mi
     """Put the secret into a header of a call that changes something."""
 
     async def put(run: Run, secret: str) -> list[Answer]:
-        wanted = {"owner_id": "o", "name": f"by {name}", "environment": "LIVE"} if method == "CreateKey" else {}
+        wanted: dict[str, Any] = (
+            {"owner_id": "o", "name": f"by {name}", "environment": "LIVE"} if method == "CreateKey" else {}
+        )
         sent = {name: value.replace("…", secret)}
         return [await client.call(method, headers=sent, **wanted) for client in (run.json, run.grpc)]
 
@@ -172,12 +174,22 @@ async def use(run: Run) -> None:
     """Do with every transport what can be done with keys."""
     for transport in TRANSPORTS:
         async with client_for(run.server, transport) as client:
-            wanted = {"owner_id": "u", "create_owner": True, "name": "n", "environment": "LIVE", "metadata": {"a": "b"}}
+            wanted: dict[str, Any] = {
+                "owner_id": "u",
+                "create_owner": True,
+                "name": "n",
+                "environment": "LIVE",
+                "metadata": {"a": "b"},
+            }
             made = (await client.call("CreateKey", idempotency_key=noted(run, transport), **wanted)).must()
             run.secret(f"created by {transport}", made.secret)
             assert await client.verify(made.secret) == "VALID"
             for overlap in (timedelta(hours=1), timedelta(0)):
-                asked = {"key_id": made.key.id, "overlap": overlap, "idempotency_key": noted(run, transport)}
+                asked: dict[str, Any] = {
+                    "key_id": made.key.id,
+                    "overlap": overlap,
+                    "idempotency_key": noted(run, transport),
+                }
                 again = (await client.call("RotateKey", **asked)).must()
                 assert (await client.call("RotateKey", **asked)).must().secret == again.secret
                 run.secret(f"rotated by {transport}, {overlap}", again.secret)
@@ -202,7 +214,12 @@ async def break_it(run: Run) -> None:
     for renaming in ("hash TO lost", "lost TO hash"):
         await change(run.server, f"ALTER TABLE secrets RENAME COLUMN {renaming}")
         for client in (run.json, run.grpc):
-            wanted = {"owner_id": "o", "name": "broken", "environment": "LIVE", "idempotency_key": noted(run, "broken")}
+            wanted: dict[str, Any] = {
+                "owner_id": "o",
+                "name": "broken",
+                "environment": "LIVE",
+                "idempotency_key": noted(run, "broken"),
+            }
             made = await client.call("CreateKey", **wanted)
             checked = await client.call("VerifyKey", key=cold, environment="LIVE")
             if renaming == "hash TO lost":
@@ -264,8 +281,9 @@ def master_needles(text: str) -> dict[str, bytes]:
 
 async def test_no_secret_is_left_anywhere_on_sqlite(servers: ServerFarm) -> None:
     """After a run with every kind of call, failed ones with a secret in each wrong place and unexpected errors among
-    them: no secret, entropy, tag and checksum, management key, idempotency key or master key is in the database, its WAL
-    or a log line at debug level, and no error repeats one."""
+    them: no secret, entropy, tag and checksum, management key, idempotency key or master key is in the database, its
+    WAL or a log line at debug level, and no error repeats one.
+    """
     server = servers.start()
 
     run = await rich_run(server)

@@ -11,7 +11,7 @@ import pytest
 
 from keystead.adapters.cryptography.keyring import MasterKeyring
 from keystead.keys.secret_format import compose
-from tests.clients import METHODS, Answer, Client, GrpcClient, client_for
+from tests.clients import METHODS, Answer, Client, GrpcClient
 from tests.servers import KeysteadServer, ServerFarm
 from tests.services import PrivatePostgres
 
@@ -66,10 +66,15 @@ async def furnish(client: Client, tenant: Tenant) -> Tenant:
     root = tenant.management["ALL"]
     tenant.owner_id = f"owner-of-{tenant.id}"
     for environment in ("LIVE", "TEST"):
-        wanted = {"owner_id": tenant.owner_id, "create_owner": True, "name": "Key", "environment": environment}
+        wanted: dict[str, Any] = {
+            "owner_id": tenant.owner_id,
+            "create_owner": True,
+            "name": "Key",
+            "environment": environment,
+        }
         tenant.keys[environment] = (await client.call("CreateKey", token=root, **wanted)).must()
         (await client.call("RotateKey", token=root, key_id=tenant.keys[environment].key.id)).must()
-        own = {"kind": "MANAGEMENT", "environment": environment, "name": environment, "scopes": ["*:*"]}
+        own: dict[str, Any] = {"kind": "MANAGEMENT", "environment": environment, "name": environment, "scopes": ["*:*"]}
         made = (await client.call("CreateKey", token=root, **own)).must()
         tenant.management[environment] = made.secret
         tenant.management_ids[environment] = made.key.id
@@ -145,7 +150,8 @@ async def state_of(world: World, tenant: Tenant) -> list[bytes]:
 @pytest.mark.parametrize("environment", STATES)
 async def test_another_workspace_does_not_exist(world: World, environment: str) -> None:
     """Every method that is given a key, owner or workspace of another tenant answers, to the letter, as for one that
-    nobody has, and changes nothing of it; whether the caller is for one environment or both."""
+    nobody has, and changes nothing of it; whether the caller is for one environment or both.
+    """
     token, theirs = world.ours.management[environment], world.theirs
     before = await state_of(world, theirs)
     pairs = [(by_key_id(made.key.id), by_key_id(NO_KEY), (made.key.id, NO_KEY)) for made in theirs.keys.values()]
@@ -171,10 +177,15 @@ async def test_the_other_environment_does_not_exist(world: World, mine: str, oth
             got = seen(await world.call(name, token, **fields), one, NO_KEY)
             assert got == seen(await world.call(name, token, **unknown[name]), one, NO_KEY), name
     for listed in (await world.call("ListKeys", token)).must().keys:
-        assert METHODS["GetKey"].reply.DESCRIPTOR.fields_by_name["key"].message_type.enum_types_by_name[
-            "Environment"
-        ].values_by_number[listed.environment].name == mine
-    wanted = {"owner_id": world.ours.owner_id, "name": "Key", "environment": other}
+        assert (
+            METHODS["GetKey"]
+            .reply.DESCRIPTOR.fields_by_name["key"]
+            .message_type.enum_types_by_name["Environment"]
+            .values_by_number[listed.environment]
+            .name
+            == mine
+        )
+    wanted: dict[str, Any] = {"owner_id": world.ours.owner_id, "name": "Key", "environment": other}
     assert (await world.call("CreateKey", token, **wanted)).status == "PERMISSION_DENIED"
     refused = await world.call("VerifyKey", token, key=world.ours.keys[other].secret, environment=other)
     assert refused.status == "PERMISSION_DENIED"
@@ -220,10 +231,16 @@ async def test_page_tokens_do_not_cross_walls(world: World) -> None:
 
 
 async def test_nobody_gains_a_right(world: World) -> None:
-    """A management key with few scopes can neither make one with more, nor widen itself, nor get the secret of, change,
-    suspend or end one that holds more; by no method."""
+    """A management key with few scopes can neither make one with more, nor widen itself, nor get the secret of,
+    change, suspend or end one that holds more; by no method.
+    """
     root = world.ours.management["ALL"]
-    narrow = {"kind": "MANAGEMENT", "environment": "ALL", "name": "Narrow", "scopes": ["write:keys", "read:keys"]}
+    narrow: dict[str, Any] = {
+        "kind": "MANAGEMENT",
+        "environment": "ALL",
+        "name": "Narrow",
+        "scopes": ["write:keys", "read:keys"],
+    }
     weak = (await world.call("CreateKey", root, **narrow)).must()
     strong = (await world.call("CreateKey", root, **{**narrow, "scopes": ["*:*"]})).must()
     (await world.call("RotateKey", root, key_id=strong.key.id, overlap=timedelta(hours=1))).must()
@@ -246,15 +263,16 @@ async def test_nobody_gains_a_right(world: World) -> None:
 @pytest.mark.parametrize(("mine", "other"), (("LIVE", "TEST"), ("LIVE", "ALL"), ("TEST", "ALL")))
 async def test_nobody_gains_an_environment(world: World, mine: str, other: str) -> None:
     """A management key for one environment makes none for the other or for both."""
-    wanted = {"kind": "MANAGEMENT", "name": "M", "scopes": ["read:keys"], "environment": other}
+    wanted: dict[str, Any] = {"kind": "MANAGEMENT", "name": "M", "scopes": ["read:keys"], "environment": other}
     assert (await world.call("CreateKey", world.ours.management[mine], **wanted)).status == "PERMISSION_DENIED"
     refused = await world.call("DeleteOwner", world.ours.management[mine], owner_id=world.ours.owner_id)
     assert refused.status == "PERMISSION_DENIED"
 
 
 async def test_operators_call_the_workspace_service_alone(world: World) -> None:
-    """An operator key gets nowhere else, whatever the method, a management key makes and deletes no workspace, and nobody
-    makes an operator key by a call."""
+    """An operator key gets nowhere else, whatever the method, a management key makes and deletes no workspace, and
+    nobody makes an operator key by a call.
+    """
     operator = world.server.told["operator_key"]
     for name, method in METHODS.items():
         if not method.access.operator:
@@ -262,7 +280,7 @@ async def test_operators_call_the_workspace_service_alone(world: World) -> None:
         if method.access.operator_only:
             refused = await world.call(name, world.ours.management["ALL"])
             assert refused.refusal == ("PERMISSION_DENIED", "PERMISSION_DENIED"), name
-    wanted = {"kind": "OPERATOR", "environment": "ALL", "name": "O", "scopes": ["*:*"]}
+    wanted: dict[str, Any] = {"kind": "OPERATOR", "environment": "ALL", "name": "O", "scopes": ["*:*"]}
     assert (await world.call("CreateKey", world.ours.management["ALL"], **wanted)).status in {
         "PERMISSION_DENIED",
         "INVALID_ARGUMENT",
@@ -275,7 +293,7 @@ async def test_operators_call_the_workspace_service_alone(world: World) -> None:
 async def test_every_method_asks_for_its_scope(world: World) -> None:
     """A management key without a method's scope is refused by it before anything is looked at, and told which scope."""
     root = world.ours.management["ALL"]
-    none = {"kind": "MANAGEMENT", "environment": "ALL", "name": "None", "scopes": ["read:nothing"]}
+    none: dict[str, Any] = {"kind": "MANAGEMENT", "environment": "ALL", "name": "None", "scopes": ["read:nothing"]}
     token = (await world.call("CreateKey", root, **none)).must().secret
     for name, method in METHODS.items():
         answer = await world.call(name, token)
@@ -292,7 +310,7 @@ async def test_only_keys_made_for_it_open_this_api(world: World) -> None:
     answers = {seen(await world.call("ListKeys", token)) for token in strangers if token != f"{root} "}
     assert len(answers) == 1
     assert answers.pop()[:2] == ("UNAUTHENTICATED", "UNAUTHENTICATED")
-    expired = {"kind": "MANAGEMENT", "environment": "ALL", "name": "B", "scopes": ["*:*"]}
+    expired: dict[str, Any] = {"kind": "MANAGEMENT", "environment": "ALL", "name": "B", "scopes": ["*:*"]}
     bound = (await world.call("CreateKey", root, **expired, allowed_ips=["198.51.100.0/24"])).must().secret
     assert (await world.call("ListKeys", bound)).status == "UNAUTHENTICATED"
 

@@ -13,8 +13,8 @@ import bcrypt
 import pytest
 
 from keystead.adapters.cryptography.keyring import MasterKeyring
-from keystead.keys import secret_format
 from keystead.kernel.ids import new_id
+from keystead.keys import secret_format
 from tests.clients import Client, client_for
 from tests.servers import KeysteadServer, ServerFarm
 

@@ -33,8 +33,11 @@ def test_the_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_one_server_at_a_time(tmp_path: Path) -> None:
-    """While one holds the directory, another is refused with what to do; afterwards it may have it."""
+    """While one holds the directory, another is refused with what to do; what is not there cannot be held."""
     folder = tmp_path / "data"
+    with pytest.raises(DataDirectoryError), locked(folder):
+        pass
+    prepare(folder)
     with locked(folder):
         with pytest.raises(DataDirectoryLockedError) as caught, locked(folder):
             pass

@@ -148,8 +148,10 @@ def test_the_env_file_can_be_sourced(tmp_path: Path) -> None:
     """A shell gets every variable exactly, whatever characters are in it."""
     files = KeyFiles(tmp_path)
     files.announce(replace(SAVED, sample_key="a'b $c"), http="http://0.0.0.0:1", grpc="[::]:2")
-    script = f'. {shlex.quote(str(files.env))}; printf "%s|" "$KEYSTEAD_URL" "$KEYSTEAD_GRPC_TARGET" "$KEYSTEAD_SAMPLE_KEY"'
-    found = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=10)  # noqa: S607 -- any sh will do
+    names = '"$KEYSTEAD_URL" "$KEYSTEAD_GRPC_TARGET" "$KEYSTEAD_SAMPLE_KEY"'
+    script = f'. {shlex.quote(str(files.env))}; printf "%s|" {names}'
+    shell = ["/bin/sh", "-c", script]
+    found = subprocess.run(shell, capture_output=True, text=True, check=True, timeout=10)
     assert found.stdout == "http://127.0.0.1:1|[::1]:2|a'b $c|"
 
 

@@ -67,3 +67,11 @@ def test_the_system_clock_tells_the_machines_time() -> None:
 def test_owners_of_two_workspaces_are_two_subjects() -> None:
     """The same owner id in two workspaces names two things that change apart (P8)."""
     assert owner_subject("wsp_1", "a") != owner_subject("wsp_2", "a")
+
+
+def test_an_error_of_a_part_names_the_part() -> None:
+    """In a batch the caller is told which item it was, in the text and in every field; the kind stays."""
+    error = invalid("key", "is too long").inside("requests[3]")
+    assert isinstance(error, InvalidRequestError)
+    assert error.public == "requests[3]: key: is too long"
+    assert [item.field for item in error.violations] == ["requests[3].key"]

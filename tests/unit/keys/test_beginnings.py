@@ -8,6 +8,8 @@ from keystead.adapters.cryptography.keyring import MasterKeyring
 from keystead.kernel.change import Action
 from keystead.kernel.ids import is_id
 from keystead.keys import secret_format
+from keystead.keys.errors import UnauthenticatedError
+from keystead.keys.identification import Identifier
 from keystead.keys.masters import WrongMasterKeyError, demand_masters
 from keystead.keys.minting import Minter
 from keystead.keys.model import Key, KeyKind
@@ -78,6 +80,20 @@ async def test_the_first_operator_brings_the_systems_workspace(world: World) -> 
     assert world.recorded() == [Action.WORKSPACE_CREATED, Action.KEY_CREATED, Action.KEY_CREATED]
 
 
+async def test_replacing_the_operators_revokes_those_before(world: World) -> None:
+    """Whoever lost an operator key makes a new one that ends all others; asking for one more ends none."""
+    secrets = []
+    for replace in (False, False, True):
+        async with world.units.begin(None, ORIGIN) as unit:
+            _, secret = await world.installation.mint_operator(unit, name="operator", replace=replace)
+        secrets.append(f"Bearer {secret.reveal()}")
+    for lost in secrets[:2]:
+        with pytest.raises(UnauthenticatedError):
+            await world.authenticator.authenticate(lost, FakeSource())
+    assert (await world.authenticator.authenticate(secrets[2], FakeSource())).kind is KeyKind.OPERATOR
+    assert world.recorded()[-3:] == [Action.KEY_REVOKED, Action.KEY_REVOKED, Action.KEY_CREATED]
+
+
 async def test_the_first_run_makes_what_there_is_to_try(world: World) -> None:
     """A workspace, a management key that authenticates, an owner and a key that verifies: all in one unit."""
     async with world.units.begin(TenantScope("wsp_first", BOTH_ENVIRONMENTS), ORIGIN) as unit:
@@ -137,10 +153,11 @@ def test_wrong_masters_stop_a_node_from_starting(
     assert "KEYSTEAD_MASTER_KEYS" in caught.value.public
 
 
-async def identify(world: World, caller: Principal, text: str) -> tuple[Key, str]:
-    """Ask whose secret ``text`` is."""
+async def identify(world: World, caller: Principal, text: str, keyring: MasterKeyring | None = None) -> tuple[Key, str]:
+    """Ask whose secret ``text`` is, on a node with ``keyring``."""
+    identifier = Identifier(keyring=keyring or world.keyring, hasher=world.hasher)
     async with world.units.read(caller.scope) as unit:
-        return await world.identifier.identify(unit, text)
+        return await identifier.identify(unit, text)
 
 
 async def test_a_found_secret_is_identified_without_using_it(world: World, root: Principal) -> None:
@@ -176,13 +193,12 @@ async def test_behind_a_distrusted_master_the_hash_decides(world: World, root: P
     """Who holds a stolen master can make tags, so identifying asks bcrypt, in the import lane."""
     _, secret = await world.create(root, DRAFT)
     fresh = MasterKeyring([b"n" * 32, MASTER], distrusted={world.keyring.current_id})
-    world.identifier._keyring = fresh
-    assert (await identify(world, root, secret.reveal()))[0].name == "Key"
+    assert (await identify(world, root, secret.reveal(), fresh))[0].name == "Key"
     prefix = secret.reveal()[:22]
     forged = prefix + "0" * 32
     tagged = forged + secret_format.tag_text(world.keyring.tag(forged.encode()))
     with pytest.raises(NotFoundError):
-        await identify(world, root, tagged + secret_format.checksum(tagged))
+        await identify(world, root, tagged + secret_format.checksum(tagged), fresh)
     assert world.hasher.checks == {Lane.IMPORT: 2}
 
 
@@ -190,11 +206,10 @@ async def test_a_stolen_masters_tag_on_anothers_prefix_identifies_nothing(world:
     """A secret counts only under the master that made it."""
     _, secret = await world.create(root, DRAFT)
     old = MasterKeyring([b"o" * 32])
-    world.identifier._keyring = MasterKeyring([MASTER, b"o" * 32])
     signed = secret.reveal()[:54]
     tagged = signed + secret_format.tag_text(old.tag(signed.encode()))
     with pytest.raises(NotFoundError):
-        await identify(world, root, tagged + secret_format.checksum(tagged))
+        await identify(world, root, tagged + secret_format.checksum(tagged), MasterKeyring([MASTER, b"o" * 32]))
 
 
 async def test_management_keys_are_identified_too(world: World) -> None:

@@ -185,3 +185,24 @@ async def test_an_owner_with_too_many_keys_is_not_half_deleted(world: World, roo
     with pytest.raises(TooManyKeysError):
         await delete_owner(world, root)
     assert world.recorded(after=events) == []
+
+
+@pytest.mark.parametrize("suspended", (True, False))
+async def test_an_owner_is_suspended_by_who_is_for_both_environments(
+    world: World, root: Principal, *, suspended: bool
+) -> None:
+    """An owner's keys of both environments follow it, so a caller for one of them does not decide that (P8)."""
+    key, secret = await world.create(root, DRAFT)
+    await world.change(
+        root, lambda unit: world.tenancy.set_suspended(unit, root, "customer-1", suspended=not suspended)
+    )
+    before = await world.code(root, secret)
+    bound = narrowed(root, environment=Environment.LIVE)
+    with pytest.raises(PermissionDeniedError):
+        await world.change(
+            bound, lambda unit: world.tenancy.set_suspended(unit, bound, "customer-1", suspended=suspended)
+        )
+    assert await world.code(root, secret) == before
+    await world.change(root, lambda unit: world.tenancy.set_suspended(unit, root, "customer-1", suspended=suspended))
+    assert await world.code(root, secret) == ("SUSPENDED" if suspended else "VALID")
+    assert (await world.get(root, key.id)).state is KeyState.ACTIVE

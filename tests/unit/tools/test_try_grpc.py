@@ -14,7 +14,8 @@ def test_the_file_is_read_as_a_shell_reads_it(tmp_path: Path) -> None:
     """What `source data/env` understands, `make try-grpc` understands."""
     path = tmp_path / "env"
     path.write_text(
-        "# keys\nexport KEYSTEAD_GRPC_TARGET='127.0.0.1:1'\nKEYSTEAD_MANAGEMENT_KEY=m=1\nexport KEYSTEAD_SAMPLE_KEY=\"s\"\n"
+        "# keys\nexport KEYSTEAD_GRPC_TARGET='127.0.0.1:1'\n"
+        'KEYSTEAD_MANAGEMENT_KEY=m=1\nexport KEYSTEAD_SAMPLE_KEY="s"\n'
     )
     assert find_settings({}, path) == Settings("127.0.0.1:1", "m=1", "s")
 

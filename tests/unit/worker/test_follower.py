@@ -67,8 +67,6 @@ class TwoProcesses:
         self.store = MemoryStore()
         self.one, self.two = World(self._open), World(self._open)
         self.log = Log(MemoryEventLog(self.store))
-        self.two.lease = Lease(STALENESS_MS)
-        self.two.resolver._lease = self.two.lease
         self.follower = LogFollower(log=self.log, touches=self.two.touches, lease=self.two.lease, clock=self.two.clock)
 
     def _open(self, clock: ManualClock, ids: IdSource, on_commit: OnCommit) -> Ports:

@@ -32,7 +32,7 @@ function sample(api, schema) {
     if (/not available yet/i.test(property.description || "") || name === "idempotencyKey") continue;
     if (found.enum) body[name] = found.enum.find((value) => !/UNSPECIFIED/.test(value)) || found.enum[0];
     else if (found.type === "array") body[name] = [];
-    else if (found.type === "string" && !found.format) body[name] = "";
+    else if (found.type === "string" && (!found.format || found.format === "password")) body[name] = "";
   }
   return JSON.stringify(body, null, 2);
 }
