@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keystead.adapters.files import data_directory
 from keystead.adapters.sql import migration
 from keystead.bootstrap.core import Core, core
 from keystead.config import load_settings
@@ -58,7 +59,7 @@ async def bench(data_dir: Path, *, joins: Bench | None = None, **settings: Any) 
     on the same database, whose workspace it serves.
     """
     chosen = load_settings(data_dir=data_dir, **settings)
-    data_dir.mkdir(exist_ok=True, mode=0o700)
+    data_directory.prepare(data_dir)
     await migration.migrate(chosen.database_url)
     async with core(chosen, create=True) as made:
         follower = LogFollower(log=made.log, touches=made.touches, lease=made.lease, clock=made.clock)

@@ -71,7 +71,7 @@ async def events_by_target(server: KeysteadServer) -> dict[str, int]:
 
 
 async def demand_order(server: KeysteadServer) -> int:
-    """Wait until every event has its place, and hold that no place is empty or taken twice; return how many there are."""
+    """Wait until every event has its place, hold that no place is empty or taken twice, and count them."""
 
     async def placed() -> bool:
         return bool((await ask(server, _UNPLACED))[0][0] == 0)

@@ -1,4 +1,4 @@
-"""The straight line: mint, verify, rotate, finish, revoke, restart, by gRPC and by what ``curl`` sends, on each store."""
+"""The straight line: mint, verify, rotate, finish, revoke, restart, by gRPC and by what ``curl`` sends."""
 
 from __future__ import annotations
 

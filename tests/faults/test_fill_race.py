@@ -42,7 +42,7 @@ async def test_a_revocation_elsewhere_beats_a_read_under_way(tmp_path: Path) -> 
 
 
 async def test_a_read_that_ends_before_the_log_is_heard_does_not_last(tmp_path: Path) -> None:
-    """When the read ends first, the key is good until the log is heard, as it is for every cached key, and not longer."""
+    """When the read ends first, the key is good until the log is heard, as every cached key is, and not longer."""
     async with bench(tmp_path / "data") as other, bench(tmp_path / "data", joins=other) as one:
         key, secret = await other.make()
         store = watch(one.core)

@@ -161,7 +161,7 @@ async def bind(client: Client, made: Any) -> None:
     ),
 )
 async def test_every_change_reaches_the_other_process(pair: Pair, change: Any, code: str) -> None:
-    """Whatever takes a right away does so in every process within 1 s: of a key, of its owner, of one of its secrets."""
+    """Whatever takes a right away, of a key, its owner or one of its secrets, does so everywhere within 1 s."""
     made = await pair.make(owner_id=f"owner-{change.__name__}", scopes=["read:a"])
     asked: dict[str, Any] = {"scope_expression": "read:a", "client_ip": "192.0.2.1"}
     assert await pair.b.verify(made.secret, **asked) == "VALID"

@@ -27,8 +27,7 @@ SETTINGS: dict[str, Any] = {"staleness_bound_ms": STALE_MS, "database_timeout_ms
 async def make(client: Client, **fields: Any) -> Any:
     """Make a key and prove it."""
     wanted: dict[str, Any] = {"owner_id": "o", "create_owner": True, "name": "Key", "environment": "LIVE", **fields}
-    made = (await client.call("CreateKey", **wanted)).must()
-    return made
+    return (await client.call("CreateKey", **wanted)).must()
 
 
 def forged(server: KeysteadServer) -> str:

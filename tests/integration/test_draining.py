@@ -1,4 +1,4 @@
-"""A server that is told to stop lets its calls finish, says at once that it wants no more, and leaves nothing behind."""
+"""A server that is told to stop lets its calls finish, and says at once that it wants no more."""
 
 from __future__ import annotations
 

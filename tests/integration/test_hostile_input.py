@@ -120,8 +120,8 @@ async def test_an_address_is_an_address(target: Target) -> None:
         assert (answer.refusal, answer.fields) == (("INVALID_ARGUMENT", "INVALID_REQUEST"), ("client_ip",)), text
 
 
-def bad_shapes(known: Known) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield requests of the right types that break a bound or a form."""
+def bad_masks_and_pages(known: Known) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield masks, page sizes and page tokens that are none."""
     key = {"id": known.key_id, "name": "n"}
     paths: list[list[str]] = [["id"], ["state"], ["kind"], ["name.x"], ["*"], [""], ["Name"], ["secrets"]]
     for mask in (*paths, [], ["a\0b"], ["name"] * 2 + ["x"] * 10_000):
@@ -133,7 +133,11 @@ def bad_shapes(known: Known) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield name, f"page_size {size}", {"page_size": size}
     for token in ("x", "=", "AAAA", "ä", "A" * 100_000, "../../x", "bnVsbA"):
         yield "ListKeys", f"page_token {token[:9]}", {"page_token": token}
-    new = {"owner_id": known.owner_id, "name": "n", "environment": 1}
+
+
+def bad_values(known: Known) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield numbers, moments and durations at the edges of their types."""
+    new: dict[str, Any] = {"owner_id": known.owner_id, "name": "n", "environment": 1}
     for number in (99, -1, INT32_MAX, 3):
         yield "CreateKey", f"environment {number}", {**new, "environment": number}
         yield "ListKeys", f"environment {number}", {"environment": 98 if number == 3 else number}
@@ -152,6 +156,11 @@ def bad_shapes(known: Known) -> Iterator[tuple[str, str, dict[str, Any]]]:
             f"overlap {seconds}",
             {"key_id": known.key_id, "overlap": {"seconds": seconds, "nanos": nanos}},
         )
+
+
+def bad_sizes(known: Known) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield lists, maps and texts that are too long, or empty where they must not be."""
+    new: dict[str, Any] = {"owner_id": known.owner_id, "name": "n", "environment": 1}
     many = [f"read:a{number}" for number in range(10_000)]
     for field in ("scopes", "tags", "allowed_ips"):
         yield "CreateKey", f"10,000 {field}", {**new, field: many}
@@ -183,7 +192,8 @@ async def test_every_bound_and_form_is_held(target: Target) -> None:
     """Masks, page sizes and tokens, enum numbers, moments and durations at the edges of their types, lists and maps of
     ten thousand: refused on every way in.
     """
-    shapes = [(name, place, METHODS[name].request(**fields)) for name, place, fields in bad_shapes(target.known)]
+    bad = [*bad_masks_and_pages(target.known), *bad_values(target.known), *bad_sizes(target.known)]
+    shapes = [(name, place, METHODS[name].request(**fields)) for name, place, fields in bad]
     await attack(target, shapes)
 
 

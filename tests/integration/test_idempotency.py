@@ -129,7 +129,7 @@ async def test_an_idempotency_key_has_its_form(client: Client, form: str) -> Non
 
 
 async def test_credentials_do_not_share_idempotency_keys(client: Client) -> None:
-    """Two callers who happen to use one idempotency key each get what they asked for, and neither the other's secret."""
+    """Two callers who happen to use one idempotency key each get what they asked for, and not the other's secret."""
     other = (await client.call("CreateKey", kind="MANAGEMENT", environment="ALL", name="M", scopes=["*:*"])).must()
     retry = str(uuid.uuid4())
     mine = (await client.call("CreateKey", idempotency_key=retry, **WANTED)).must()

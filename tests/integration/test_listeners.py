@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -82,8 +83,9 @@ async def test_tls_is_on_both_listeners(servers: ServerFarm, certificate: tuple[
 @pytest.mark.parametrize("flag", ("grpc", "http"))
 def test_nothing_is_served_in_the_clear_to_others_by_accident(servers: ServerFarm, flag: str) -> None:
     """A listener off loopback needs TLS or an explicit --insecure, and the refusal says so."""
+    told: dict[str, Any] = {flag: "0.0.0.0:0"}
     with pytest.raises(NotStartedError, match=rf"--{flag}.*--insecure") as refused:
-        servers.start(**{flag: "0.0.0.0:0"})
+        servers.add(**told).start()
     assert refused.value.code == "bad_setting"
 
 
@@ -99,8 +101,9 @@ async def test_insecure_is_obeyed(servers: ServerFarm) -> None:
 @pytest.mark.parametrize("engine", ("native", "grpcio"))
 def test_a_taken_port_names_its_flag(servers: ServerFarm, taken: int, flag: str, engine: str) -> None:
     """Whoever starts a second server on a port reads which flag to change."""
+    told: dict[str, Any] = {"grpc_engine": engine, flag: f"127.0.0.1:{taken}"}
     with pytest.raises(NotStartedError, match=rf"--{flag}\b.*{taken}") as refused:
-        servers.start(grpc_engine=engine, **{flag: f"127.0.0.1:{taken}"})
+        servers.add(**told).start()
     assert refused.value.code == "address_unusable"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from keystead.adapters.cryptography.keyring import MasterKeyring
 from keystead.keys import secret_format
+from keystead.keys.errors import OverloadedError
 from keystead.keys.ports import Lane
 from tests.clients import Client, client_for
 from tests.cores import bench, watch
@@ -179,10 +181,8 @@ async def test_forgeries_by_a_thief_of_the_master_key_delay_nobody(tmp_path: Pat
                 tag=thief.tag,
                 draw=lambda count: victim[10:22] if count == 12 else secret_format.random_text(count),
             )
-            try:
+            with suppress(OverloadedError):  # shed, which is what the lane is bounded for
                 assert await two.verify(forged) == "NOT_FOUND"
-            except Exception as error:  # noqa: BLE001 -- shed, which is what the lane is bounded for
-                assert type(error).__name__ == "OverloadedError"
 
         flood = [asyncio.create_task(attack()) for _ in range(500)]
 

@@ -22,7 +22,7 @@ COST = 6
 
 
 def seed(server: KeysteadServer, count: int) -> list[str]:
-    """Put ``count`` keys with one hash among them straight into the database of a stopped server; return the secrets."""
+    """Put ``count`` keys with one hash among them straight into a stopped server's database; return the secrets."""
     keyring = MasterKeyring([bytes.fromhex((server.data_dir / "master.key").read_text())])
     entropy = secret_format.random_text(secret_format.ENTROPY_CHARACTERS)
     peppered = keyring.pepper(keyring.current_id, entropy.encode())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from keystead.kernel.change import Change, Origin
 
 SALT_BYTES = 16
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 RandomBytes = Callable[[int], bytes]
 
@@ -54,7 +55,7 @@ class Cursor:
 
 def canonical(value: object) -> str:
     """Write JSON with sorted keys and no spaces; the same value has the same bytes for ever."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def commitment(salt: bytes, value: str) -> str:

@@ -21,7 +21,7 @@ from keystead.keys.model import Key, KeyFilter, KeyKind, KeyState
 from keystead.keys.ports import Unit
 from keystead.keys.principal import Principal
 from keystead.scopes import model as scopes
-from keystead.tenants.errors import NotFoundError
+from keystead.tenants.errors import AlreadyExistsError, NotFoundError
 from keystead.tenants.model import Environment
 from keystead.tenants.service import OwnerDraft, OwnerService, check_reason, demand_fields, demand_version
 
@@ -143,10 +143,12 @@ class KeyService:
         overlap_ms = rotation.OVERLAP_DEFAULT_MS if overlap_ms is None else overlap_ms
         if not 0 <= overlap_ms <= rotation.OVERLAP_MAX_MS:
             raise invalid("overlap", f"must be 0 s to {rotation.OVERLAP_MAX_MS // 1_000} s (90 days)")
+        seen = await self.get(unit, key_id)
+        caller.demand_may_change(seen)
+        rotation.demand_rotatable(seen, self._clock.now_ms())
+        # Hashing is slow, so it comes before the lock; kind and environment never change, the rest is looked at again.
+        minted = await self._minter.mint(brand=caller.brand, kind=seen.kind, environment=seen.environment)
         before = await self._locked(unit, caller, key_id)
-        now_ms = self._clock.now_ms()
-        rotation.demand_rotatable(before, now_ms)
-        minted = await self._minter.mint(brand=caller.brand, kind=before.kind, environment=before.environment)
         after = rotation.rotate(before, minted.record, now_ms=self._clock.now_ms(), overlap_ms=overlap_ms)
         saved = await self._save(unit, before, after, Action.KEY_ROTATION_STARTED, touches=(minted.record.prefix,))
         return saved, minted.secret
@@ -234,7 +236,10 @@ class KeyService:
             return
         if not draft.create_owner:
             raise NotFoundError("owner", draft.owner_id)
-        await self._owners.create(unit, caller.workspace_id, OwnerDraft(draft.owner_id))
+        try:
+            await self._owners.create(unit, caller.workspace_id, OwnerDraft(draft.owner_id))
+        except AlreadyExistsError:  # another call made the owner since we looked
+            await self._owners.get(unit, draft.owner_id, lock=True)
 
     async def _save(
         self, unit: Unit, before: Key, after: Key, action: Action, *, reason: str = "", touches: tuple[str, ...] = ()

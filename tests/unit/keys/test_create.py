@@ -12,12 +12,13 @@ from keystead.kernel.change import Action
 from keystead.kernel.errors import InvalidRequestError
 from keystead.keys import secret_format
 from keystead.keys.errors import OverloadedError, PermissionDeniedError
-from keystead.keys.model import KeyKind, KeyState
-from keystead.keys.ports import Lane
+from keystead.keys.model import Key, KeyKind, KeyState
+from keystead.keys.ports import Lane, Unit
 from keystead.keys.principal import Principal
 from keystead.keys.service import KeyDraft
 from keystead.tenants.errors import NotFoundError
-from keystead.tenants.model import Environment
+from keystead.tenants.model import Environment, Owner
+from keystead.tenants.ports import OwnerRepository
 from tests.fakes import FixedRandom
 from tests.world import ORIGIN, World, narrowed
 
@@ -202,3 +203,34 @@ async def test_another_workspace_sees_nothing_of_a_key(world: World, root: Princ
     with pytest.raises(NotFoundError) as unknown:
         await world.get(stranger, key.id[:-1] + "0")
     assert unseen.value.public.replace(key.id, "") == unknown.value.public.replace(key.id[:-1] + "0", "")
+
+
+class LateOwners:
+    """Owners of a unit whose first look came a moment too early: somebody makes the owner right after it."""
+
+    def __init__(self, inner: OwnerRepository) -> None:
+        """Stand before ``inner``."""
+        self._inner = inner
+        self._looks = 0
+
+    async def get(self, owner_id: str, *, lock: bool = False) -> Owner | None:
+        """Miss the owner the first time."""
+        self._looks += 1
+        return None if self._looks == 1 else await self._inner.get(owner_id, lock=lock)
+
+    def __getattr__(self, name: str) -> object:
+        """Do everything else as it is."""
+        return getattr(self._inner, name)
+
+
+async def test_two_first_keys_of_a_new_owner_both_get_one(world: World, root: Principal) -> None:
+    """Two calls with ``create_owner`` at once: the one that comes second uses the owner that the first has made."""
+    events = len(world.changes)
+
+    async def create_late(unit: Unit) -> Key:
+        unit.owners = LateOwners(unit.owners)  # type: ignore[misc, assignment] # the memory unit's own attribute
+        return (await world.keys.create(unit, root, replace(DRAFT, create_owner=True)))[0]
+
+    key = await world.change(root, create_late)
+    assert (await world.get(root, key.id)).owner_id == "customer-1"
+    assert world.recorded(after=events) == [Action.KEY_CREATED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from keystead.kernel.change import Action
 from keystead.kernel.errors import InvalidRequestError
 from keystead.kernel.secret import Secret
 from keystead.keys import rotation
-from keystead.keys.errors import KeyExpiredError, NoRotationError, OverloadedError, TooManySecretsError
+from keystead.keys.errors import KeyExpiredError, KeyRevokedError, NoRotationError, OverloadedError, TooManySecretsError
 from keystead.keys.model import Key
 from keystead.keys.ports import Lane
 from keystead.keys.principal import Principal
@@ -145,3 +146,19 @@ async def test_a_full_minting_lane_leaves_a_rotation_undone(world: World, root: 
         await rotate(world, root, key)
     assert await world.get(root, key.id) == key
     assert await world.code(root, old) == "VALID"
+
+
+async def test_hashing_a_new_secret_holds_nobody_up(world: World, root: Principal) -> None:
+    """While a rotation waits for its hash nothing is locked: other keys, and the key itself, can be revoked."""
+    key, _ = await world.create(root, DRAFT)
+    other, _ = await world.create(root, DRAFT)
+    world.hasher.gate.close()
+    rotating = asyncio.create_task(rotate(world, root, key))
+    await world.hasher.gate.arrival()
+    async with asyncio.timeout(5):
+        await world.change(root, lambda unit: world.keys.revoke(unit, root, other.id, reason=""))
+        await world.change(root, lambda unit: world.keys.revoke(unit, root, key.id, reason=""))
+    world.hasher.gate.open()
+    with pytest.raises(KeyRevokedError):
+        await rotating
+    assert len((await world.get(root, key.id)).secrets) == 1
