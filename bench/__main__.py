@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -24,8 +25,8 @@ SCENARIOS = ("process", "grpc", "http", "cold", "changes")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     options = _options(arguments)
-    with tempfile.TemporaryDirectory(prefix="keystead-bench-") as folder:
-        made = (plans.quick if options.quick else plans.full)(Path(folder), options.keys)
+    with _folder(options.folder) as folder:
+        made = (plans.quick if options.quick else plans.full)(folder, options.keys)
         sections = _measure(made, options.only or SCENARIOS, Console(stderr=True))
     show(Console(width=None if sys.stdout.isatty() else _WIDTH_CHARACTERS), sections)
     if options.json is not None:
@@ -38,8 +39,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a minute, to see that it works; the numbers mean nothing")
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="measure this alone; may be repeated")
     parser.add_argument("--keys", type=int, nargs="+", default=(), help="numbers of keys in place of the usual ones")
+    parser.add_argument("--folder", type=Path, help="keep the keys there, for the next run; deleted when not given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     return parser.parse_args(arguments)
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        given.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield given.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="keystead-bench-") as folder:
+        yield Path(folder)
 
 
 def _measure(plan: Plan, chosen: Sequence[str], progress: Console) -> list[Section]:

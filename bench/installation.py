@@ -1,7 +1,7 @@
 """What a benchmark's servers serve: one population, and a data directory for each number of keys of it.
 
 A data directory begins as everyone's does, with a migration and a first run. Then come the population's first keys, in
-bulk: the rows that the repository would write, without units, events and bcrypt.
+bulk: the rows that the repository would write, without units, events and, but for a cold start, bcrypt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -21,10 +20,8 @@ import bcrypt
 from bench import population
 from bench.population import MADE_AT_MS, SCOPES, Population, metadata_of, name_of, owner_id_of
 from keystead.adapters.cryptography.keyring import MasterKeyring
-from keystead.adapters.sql import keys as rows
-from keystead.adapters.sql import schema
 from keystead.adapters.sql.database import Database
-from keystead.adapters.sql.session import transaction
+from keystead.adapters.sql.seed import seed_keys
 from keystead.bootstrap import first_run, migrate
 from keystead.config import Settings, load_settings
 from keystead.keys import secret_format
@@ -37,7 +34,6 @@ MASTER_KEY = bytes(range(32))
 
 REAL_COST = 6
 _SHARED_COST = 4
-_CHUNK_KEYS = 5_000
 _FACTS = "bench.json"
 _ROOM = 1_000
 
@@ -73,17 +69,21 @@ def keyring() -> MasterKeyring:
 
 
 def write_population(path: Path, keys: int) -> None:
-    """Make ``keys`` keys, about 20 µs each."""
+    """Make ``keys`` keys, about 20 µs each, unless an earlier run left as many."""
+    if path.exists() and path.stat().st_size >= keys * population.LINE_BYTES:
+        return
     population.write(path, keys=keys, tag=keyring().tag)
 
 
 def install(
     data_dir: Path, population_path: Path, *, keys: int, real_hashes: bool = False, database: str = ""
 ) -> Installation:
-    """Make an installation with the population's first ``keys`` keys.
+    """Make an installation with the population's first ``keys`` keys, unless an earlier run left it.
 
     They share one cheap hash, which no secret of theirs fits, unless ``real_hashes``: those take 4 ms each and core.
     """
+    if (data_dir / _FACTS).exists():
+        return Installation.load(data_dir)
     data_dir.mkdir(mode=0o700)
     settings = settings_for(data_dir, keys, database)
     migrate(settings)
@@ -157,12 +157,7 @@ def _key(texts: Population, place: int, *, workspace_id: str, master_id: str, ha
 
 async def _store(url: str, keys: Iterable[Key]) -> None:
     database = Database.connect(url)
-    supply = iter(keys)
     try:
-        while chunk := list(islice(supply, _CHUNK_KEYS)):
-            async with transaction(database) as session:
-                await session.write(schema.keys.insert(), [rows.key_values(key) for key in chunk])
-                await session.write(schema.secrets.insert(), [rows.secret_values(key, key.secrets[0]) for key in chunk])
-                await session.write(schema.key_labels.insert(), [row for key in chunk for row in rows.label_rows(key)])
+        await seed_keys(database, keys)
     finally:
         await database.close()

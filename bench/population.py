@@ -23,7 +23,7 @@ _LINE = "{text} {key_id} {secret_id}\n"
 _TEXT_CHARACTERS = 68
 _PREFIX_CHARACTERS = len(f"{BRAND}_live_") + secret_format.LOOKUP_CHARACTERS
 _ID_CHARACTERS = 30
-_LINE_BYTES = _TEXT_CHARACTERS + 2 * _ID_CHARACTERS + 3
+LINE_BYTES = _TEXT_CHARACTERS + 2 * _ID_CHARACTERS + 3
 
 
 def write(path: Path, *, keys: int, tag: secret_format.TagFunction, seed: int = 1) -> None:
@@ -90,5 +90,5 @@ class Population:
         return self._column(place, _TEXT_CHARACTERS + _ID_CHARACTERS + 2, _ID_CHARACTERS)
 
     def _column(self, place: int, offset: int, width: int) -> str:
-        begin = place * _LINE_BYTES + offset
+        begin = place * LINE_BYTES + offset
         return self._content[begin : begin + width].decode("ascii")

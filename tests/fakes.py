@@ -15,7 +15,8 @@ from keystead.keys.errors import OverloadedError
 from keystead.keys.model import KeyKind, KeyState
 from keystead.keys.ports import Lane
 from keystead.keys.secret_format import ALPHABET
-from keystead.tenants.model import Environment
+from keystead.tenants.model import Environment, Owner
+from keystead.tenants.ports import OwnerRepository
 from keystead.verification.model import KeySnapshot, SecretSnapshot
 
 BEGINNING_MS = 1_700_000_000_000
@@ -195,6 +196,24 @@ class FakeReplies:
         if reply.slot in self.kept:
             raise SlotTakenError
         self.kept[reply.slot] = reply
+
+
+class LateOwners:
+    """Owners of a unit whose first look came a moment too early: somebody makes the owner right after it."""
+
+    def __init__(self, inner: OwnerRepository) -> None:
+        """Stand before ``inner``."""
+        self._inner = inner
+        self._looks = 0
+
+    async def get(self, owner_id: str, *, lock: bool = False) -> Owner | None:
+        """Miss the owner the first time."""
+        self._looks += 1
+        return None if self._looks == 1 else await self._inner.get(owner_id, lock=lock)
+
+    def __getattr__(self, name: str) -> object:
+        """Do everything else as it is."""
+        return getattr(self._inner, name)
 
 
 @dataclass

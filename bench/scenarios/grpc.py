@@ -101,9 +101,8 @@ def _verifying(plan: Plan, installation: Installation, server: Server) -> list[S
     if installation.keys == plan.sizes[0]:
         subjects.append(subject("VerifyKey, grpcio", "grpcio", "zipf"))
         alone = subject(_ALONE, "native", "first")
-        subjects += (
-            [alone, replace(alone, name=f"{_ALONE}, by h2load", by_h2load=True, runs=[])] if h2load.available() else []
-        )
+        if h2load.available():
+            subjects += [alone, replace(alone, name=f"{_ALONE}, by h2load", by_h2load=True, runs=[])]
     return subjects
 
 
@@ -128,7 +127,7 @@ def _section(subjects: list[Subject]) -> Section:
         )
     section.notes.extend(
         [
-            "times: calls/s in units of grpcio's empty call; (µs): the same by the server's processor time for each call",
+            "times: calls/s in units of grpcio's empty call; (µs): the same by the processor time of the server",
             "server µs: that processor time, saving last uses included; client busy: its share of its own core",
         ]
     )

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     tls_key: Path | None = setting(None, "The private key (PEM) of the certificate.")
     insecure: bool = setting(False, "Allow a listener off loopback without TLS.")
     grpc_engine: Literal["auto", "native", "grpcio"] = setting(
-        "auto", "What serves gRPC: auto is native on loopback without TLS, and grpcio, which bounds messages, elsewhere."
+        "auto", "What serves gRPC: auto is native on loopback without TLS, elsewhere grpcio (which bounds messages)."
     )
     grpc_reflection: bool = setting(False, "Serve gRPC reflection (v1alpha).")
     message_max_bytes: int = setting(1_048_576, "The largest request taken.", unit="bytes", ge=16_384, le=67_108_864)

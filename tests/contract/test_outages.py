@@ -20,6 +20,7 @@ from keystead.kernel.errors import UnavailableError
 from keystead.kernel.paging import PageRequest
 from keystead.tenants.model import Workspace
 from tests.contract.stores import ORIGIN, Stores, sql_stores
+from tests.polling import eventually
 from tests.services import PrivatePostgres
 
 IMPATIENT = DatabaseSettings(
@@ -214,10 +215,14 @@ async def test_a_slow_statement_is_ended_by_the_server(cut: Stores) -> None:
     assert database is not None
     with pytest.raises(UnavailableError):
         await database.fetch("SELECT pg_sleep(?)", 20.0)
-    rows = await database.fetch(
-        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
-    )
-    assert rows[0][0] == 0
+
+    async def ended() -> bool:
+        rows = await database.fetch(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
+        )
+        return bool(rows[0][0] == 0)
+
+    await eventually(ended, within_s=5.0)
 
 
 async def test_a_look_up_whose_connection_is_ended_is_tried_once_more(cut: Stores) -> None:

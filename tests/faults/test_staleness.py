@@ -49,7 +49,7 @@ async def fails_by_choice(client: Client, warm: str, cold: str, false: str, *, c
         return await client.verify(warm) == "UNAVAILABLE"
 
     await eventually(unavailable, within_s=10)
-    assert time.monotonic() - cut_at_s <= STALE_MS / 1_000 + 0.5
+    assert time.monotonic() - cut_at_s <= STALE_MS / 1_000 + 1  # the second is for a busy machine
     await always(unavailable, for_s=0.5)
     answer = await client.call("VerifyKey", key=warm, environment="LIVE")
     assert answer.refusal == ("UNAVAILABLE", "STALE")

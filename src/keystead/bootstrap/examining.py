@@ -69,7 +69,8 @@ async def _database(settings: Settings, looked_at: Core) -> AsyncIterator[Findin
 
 def _environment() -> Finding:
     if unknown := unknown_variables():
-        return Finding("environment", "warning", f"nothing reads {', '.join(unknown)}", "`keystead config` lists the names")
+        advice = "`keystead config` lists the names"
+        return Finding("environment", "warning", f"nothing reads {', '.join(unknown)}", advice)
     return Finding("environment", "ok", "every KEYSTEAD_ variable is known")
 
 

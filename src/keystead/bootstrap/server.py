@@ -77,7 +77,6 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         with _naming("--http"):
             http_port = await http.start()
         await _tell_health(stack, served, grpc)
-        stack.push_async_callback(grpc.set_serving, serving=False)  # first of all, before either listener drains
         _settle_memory()
         scheme = "https" if settings.tls_cert else "http"
         yield Running(

@@ -9,7 +9,7 @@ from keystead.kernel.bounds import NAME_CHARACTERS, REASON_CHARACTERS, Bounds
 from keystead.kernel.change import Action, Change, owner_subject
 from keystead.kernel.clock import Clock
 from keystead.kernel.errors import invalid
-from keystead.tenants.errors import EtagMismatchError, NotFoundError
+from keystead.tenants.errors import AlreadyExistsError, EtagMismatchError, NotFoundError
 from keystead.tenants.model import Owner, Workspace
 from keystead.tenants.ports import TenantUnit
 
@@ -96,7 +96,10 @@ class OwnerService:
             demand_fields(mask, OWNER_FIELDS)
         before = await unit.owners.get(draft.owner_id, lock=True)
         if before is None and allow_missing:
-            return await self.create(unit, workspace_id, draft)
+            try:
+                return await self.create(unit, workspace_id, draft)
+            except AlreadyExistsError:  # another call made the owner since we looked
+                before = await unit.owners.get(draft.owner_id, lock=True)
         demand_fields(mask, OWNER_FIELDS)
         if before is None:
             raise NotFoundError("owner", draft.owner_id)

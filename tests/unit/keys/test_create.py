@@ -17,9 +17,8 @@ from keystead.keys.ports import Lane, Unit
 from keystead.keys.principal import Principal
 from keystead.keys.service import KeyDraft
 from keystead.tenants.errors import NotFoundError
-from keystead.tenants.model import Environment, Owner
-from keystead.tenants.ports import OwnerRepository
-from tests.fakes import FixedRandom
+from keystead.tenants.model import Environment
+from tests.fakes import FixedRandom, LateOwners
 from tests.world import ORIGIN, World, narrowed
 
 DRAFT = KeyDraft(name="Key", owner_id="customer-1", environment=Environment.LIVE)
@@ -203,24 +202,6 @@ async def test_another_workspace_sees_nothing_of_a_key(world: World, root: Princ
     with pytest.raises(NotFoundError) as unknown:
         await world.get(stranger, key.id[:-1] + "0")
     assert unseen.value.public.replace(key.id, "") == unknown.value.public.replace(key.id[:-1] + "0", "")
-
-
-class LateOwners:
-    """Owners of a unit whose first look came a moment too early: somebody makes the owner right after it."""
-
-    def __init__(self, inner: OwnerRepository) -> None:
-        """Stand before ``inner``."""
-        self._inner = inner
-        self._looks = 0
-
-    async def get(self, owner_id: str, *, lock: bool = False) -> Owner | None:
-        """Miss the owner the first time."""
-        self._looks += 1
-        return None if self._looks == 1 else await self._inner.get(owner_id, lock=lock)
-
-    def __getattr__(self, name: str) -> object:
-        """Do everything else as it is."""
-        return getattr(self._inner, name)
 
 
 async def test_two_first_keys_of_a_new_owner_both_get_one(world: World, root: Principal) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from keystead.kernel.change import Action, owner_subject
 from keystead.kernel.errors import InvalidRequestError
+from keystead.keys.ports import Unit
 from keystead.keys.principal import Principal
 from keystead.tenants.errors import AlreadyExistsError, EtagMismatchError, NotFoundError
 from keystead.tenants.model import Owner, Workspace
 from keystead.tenants.service import OwnerDraft
+from tests.fakes import LateOwners
 from tests.world import ORIGIN, World
 
 DRAFT = OwnerDraft("customer-1", "Ada", {"tier": "gold"})
@@ -129,6 +131,19 @@ async def test_what_is_missing_is_made_only_when_that_is_asked(world: World, roo
     with pytest.raises(InvalidRequestError):
         await update(world, root, DRAFT, allow_missing=True)
     assert world.recorded(after=2) == [Action.OWNER_CREATED, Action.OWNER_UPDATED]
+
+
+async def test_what_was_made_meanwhile_is_changed(world: World, root: Principal) -> None:
+    """Of two calls with ``allow_missing`` at once, the second changes the owner that the first has made."""
+    await create(world, root)
+
+    async def update_late(unit: Unit) -> Owner:
+        unit.owners = LateOwners(unit.owners)  # type: ignore[misc, assignment] # the memory unit's own attribute
+        draft = replace(DRAFT, name="Bea")
+        return await world.owners.update(unit, root.workspace_id, draft, mask={"name"}, etag="", allow_missing=True)
+
+    assert await world.change(root, update_late) == await stored(world, root)
+    assert (await stored(world, root)).name == "Bea"
 
 
 async def test_an_etag_guards_against_lost_updates(world: World, root: Principal) -> None:

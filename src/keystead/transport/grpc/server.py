@@ -43,8 +43,10 @@ class GrpcServer:
         )
         self._health = Health(self._services)
         await self._health.set_serving(serving=False)
-        self._engine = self._make_engine(answering, self._health)
-        return await self._engine.start()
+        engine = self._make_engine(answering, self._health)
+        port = await engine.start()
+        self._engine = engine  # what did not start must not be stopped
+        return port
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell whoever checks or watches health; say False some time before ``stop``, so that balancers look away."""
