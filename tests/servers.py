@@ -182,14 +182,17 @@ def _text(value: object) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Give servers compiled modules of this run's own: where none are written, a start takes twice as long."""
+    """Give servers folders of this run's own, for temporary files, which a killed one leaves behind, and for compiled
+    modules: where none are written, a start takes twice as long.
+    """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("KEYSTEAD_")}
     ours.pop("PYTHONDONTWRITEBYTECODE", None)
-    return ours | {"PYTHONPYCACHEPREFIX": _compiled_modules()}
+    folder = _folder_of_this_run()
+    return ours | {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "TMPDIR": str(folder)}
 
 
 @functools.cache
-def _compiled_modules() -> str:
-    folder = tempfile.mkdtemp(prefix="keystead-compiled-")
+def _folder_of_this_run() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="keystead-servers-"))  # its name is short, as the paths of sockets must be
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -137,15 +137,29 @@ async def test_saving_never_writes_the_last_use(stores: Stores) -> None:
 
 
 async def test_saving_leaves_what_never_changes(stores: Stores) -> None:
-    """Kind, owner and origin of a key stay as they were made, whatever is saved; secrets left out stay too."""
+    """Kind, owner and origin of a key stay as they were made, whatever is saved."""
     workspace = stores.make.workspace()
     key = stores.make.key(workspace, owner_id="cust-1")
     await stores.add(workspace, key)
     async with stores.units.begin(walls(workspace), ORIGIN) as unit:
-        await unit.keys.save(
-            changed(key, kind=KeyKind.SERVICE, owner_id="cust-2", created_by="x", created_at_ms=1, secrets=())
-        )
+        await unit.keys.save(changed(key, kind=KeyKind.SERVICE, owner_id="cust-2", created_by="x", created_at_ms=1))
     assert await stores.key(key.id) == changed(key)
+
+
+async def test_saving_deletes_the_secrets_that_are_left_out(stores: Stores) -> None:
+    """A secret that a key no longer has is found by nobody any more, by its key or by its prefix."""
+    workspace = stores.make.workspace()
+    old, new = stores.make.secret(), stores.make.secret()
+    key = replace(stores.make.key(workspace), secrets=(new, replace(old, retires_at_ms=1)))
+    await stores.add(workspace, key)
+    async with stores.units.begin(walls(workspace), ORIGIN) as unit:
+        await unit.keys.save(changed(key, secrets=(new,)))
+    stored = await stores.key(key.id)
+    assert stored is not None
+    assert stored.secrets == (new,)
+    async with stores.units.read(walls(workspace)) as unit:
+        assert await unit.keys.by_prefix(old.prefix) is None
+    assert await stores.snapshots.by_prefix(old.prefix) is None
 
 
 async def test_saving_needs_the_version_before(stores: Stores) -> None:

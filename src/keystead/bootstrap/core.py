@@ -149,9 +149,12 @@ def open_keyring(settings: Settings, *, create: bool) -> MasterKeyring:
         if not secrets and (kept := data_directory.master_key(settings.data_dir, create=create)) is not None:
             secrets = [kept]
         distrusted = frozenset(re.findall(r"[^\s,]+", settings.distrusted_masters))
-        return MasterKeyring(secrets, distrusted=distrusted)
+        keyring = MasterKeyring(secrets, distrusted=distrusted)
     except ValueError as error:
         raise ConfigError([f"master_keys (KEYSTEAD_MASTER_KEYS): {error}"]) from None
+    if unknown := ", ".join(sorted(distrusted - keyring.checks.keys())):
+        raise ConfigError([f"distrusted_masters (KEYSTEAD_DISTRUSTED_MASTERS): no configured master key is {unknown}"])
+    return keyring
 
 
 def database_settings(settings: Settings) -> DatabaseSettings:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from keystead.kernel.errors import FieldViolation, InvalidRequestError
+from keystead.kernel.redaction import holds_secret
 
 METADATA_ENTRIES = 50
 METADATA_KEY_CHARACTERS = 40
@@ -48,11 +49,15 @@ class Bounds:
             self.add(field, f"must be {at_least} to {at_most} characters, not {len(value)}")
         elif has_control_characters(value):
             self.add(field, "must not hold control characters")
+        elif holds_secret(value):
+            self.add(field, "must not hold a secret")
 
     def owner_id(self, field: str, value: str) -> None:
         """Demand 1 to 128 of ``[A-Za-z0-9._:@-]``."""
         if not _OWNER_ID.fullmatch(value):
             self.add(field, "must be 1 to 128 characters of [A-Za-z0-9._:@-]")
+        elif holds_secret(value):
+            self.add(field, "must not hold a secret")
 
     def metadata(self, field: str, value: Mapping[str, str]) -> None:
         """Demand at most 50 entries of 1 to 40 and at most 500 characters."""
@@ -60,9 +65,10 @@ class Bounds:
             self.add(field, f"must have at most {METADATA_ENTRIES} entries, not {len(value)}")
             return
         for key, text in value.items():
-            if has_control_characters(key) or not 1 <= len(key) <= METADATA_KEY_CHARACTERS:
+            if has_control_characters(key) or holds_secret(key) or not 1 <= len(key) <= METADATA_KEY_CHARACTERS:
                 self.add(
-                    field, f"every name must be 1 to {METADATA_KEY_CHARACTERS} characters without control characters"
+                    field,
+                    f"every name must be 1 to {METADATA_KEY_CHARACTERS} characters, no control character, no secret",
                 )
             else:
                 self.text(f"{field}[{key}]", text, at_most=METADATA_VALUE_CHARACTERS)

@@ -63,6 +63,20 @@ def normalise(bounds: Bounds, field: str, ranges: Sequence[str]) -> tuple[str, .
     return tuple(good)
 
 
+def within(ranges: Sequence[str], networks: Sequence[Network]) -> bool:
+    """Say whether each of ``ranges``, of which there must be one, lies inside one of ``networks``."""
+    return bool(ranges) and all(any(_inside(text, network) for network in networks) for text in ranges)
+
+
+def _inside(text: str, network: Network) -> bool:
+    inner = parse_range(text)
+    if isinstance(inner, IPv4Network) and isinstance(network, IPv4Network):
+        return inner.subnet_of(network)
+    if isinstance(inner, IPv6Network) and isinstance(network, IPv6Network):
+        return inner.subnet_of(network)
+    return False
+
+
 def contains(networks: Sequence[Network], client_ip: str) -> bool:
     """Say whether ``client_ip`` lies in one of ``networks``; an unreadable or missing address lies in none."""
     address = parse_address(client_ip)

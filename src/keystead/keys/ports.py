@@ -33,6 +33,8 @@ class KeyRepository(Protocol):
     async def save(self, key: Key) -> None:
         """Store the new state of a key that was read with ``lock``: its fields, new secrets, and when each retires.
 
+        Secrets that it no longer has are deleted.
+
         Never writes ``last_used_at_ms``, which belongs to ``LastUseStore``.
         """
         ...

@@ -8,10 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from keystead.keys.addresses import Network, within
 from keystead.keys.errors import PermissionDeniedError
 from keystead.keys.model import Key, KeyKind
 from keystead.scopes.model import Grants
 from keystead.tenants.model import BOTH_ENVIRONMENTS, Environment, TenantScope
+
+NEVER_MS = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a management key holds: its scopes, where, from which addresses (any when empty) and until when."""
+
+    scopes: tuple[str, ...]
+    environment: Environment
+    allowed_ips: tuple[str, ...]
+    expires_at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,8 @@ class Principal:
     brand: str
     environment: Environment
     grants: Grants
+    expires_at_ms: int | None = None
+    networks: tuple[Network, ...] = ()
 
     @property
     def scope(self) -> TenantScope | None:
@@ -44,9 +59,22 @@ class Principal:
         if self.environment is not Environment.ALL and environment is not self.environment:
             raise PermissionDeniedError(f"This management key is for the {self.environment} environment alone.")
 
-    def demand_cover(self, scopes: Iterable[str], environment: Environment) -> None:
-        """Raise unless the caller himself holds everything that a management key holds (P8): nobody gains a right."""
-        self.demand_environment(environment)
+    def demand_cover(self, held: Held) -> None:
+        """Raise unless the caller himself holds everything that a management key holds (P8): nobody gains a right.
+
+        That is its scopes and its environment, and, for a caller who is bound to an end or to addresses, no longer life
+        and no other addresses.
+        """
+        self.demand_environment(held.environment)
+        if self.expires_at_ms is not None and (held.expires_at_ms or NEVER_MS) > self.expires_at_ms:
+            raise PermissionDeniedError("This management key expires; it cannot act for one that lives longer.")
+        if self.networks and not within(held.allowed_ips, self.networks):
+            raise PermissionDeniedError(
+                "This management key is bound to addresses; the other one must be bound to them too."
+            )
+        self._demand_scopes(held.scopes)
+
+    def _demand_scopes(self, scopes: Iterable[str]) -> None:
         if lacking := self.grants.lacking(scopes):
             raise PermissionDeniedError(
                 "A management key can be given, shown or changed only by one that holds all its scopes; "
@@ -59,4 +87,4 @@ class Principal:
         if key.kind is KeyKind.OPERATOR:
             raise PermissionDeniedError("Operator keys are changed by the command line alone.")
         if key.kind is KeyKind.MANAGEMENT:
-            self.demand_cover(key.scopes, key.environment)
+            self.demand_cover(Held(key.scopes, key.environment, key.allowed_ips, key.expires_at_ms))

@@ -13,6 +13,7 @@ from keystead.keys.errors import (
 from keystead.keys.model import Key, KeyState, SecretRecord, SecretStatus
 
 WORKING_SECRETS_MAX = 5
+RETIRED_SECRETS_KEPT = 20
 OVERLAP_DEFAULT_MS = 24 * 60 * 60 * 1_000
 OVERLAP_MAX_MS = 90 * 24 * 60 * 60 * 1_000
 
@@ -42,7 +43,7 @@ def rotate(key: Key, fresh: SecretRecord, *, now_ms: int, overlap_ms: int) -> Ke
         replace(secret, retires_at_ms=retires_at_ms) if secret.retires_at_ms is None else secret
         for secret in key.secrets
     ]
-    return replace(key, secrets=(fresh, *older))
+    return replace(key, secrets=(fresh, *_kept(older, now_ms)))
 
 
 def finish(key: Key, *, now_ms: int) -> Key:
@@ -80,6 +81,17 @@ def _demand_alive(key: Key, now_ms: int) -> None:
         raise KeyExpiredError(key.id)
 
 
+def _kept(older: list[SecretRecord], now_ms: int) -> list[SecretRecord]:
+    """Leave out the oldest of too many retired secrets; the event log remembers them, a verification need not."""
+    retired = [secret for secret in older if secret.status(now_ms) is SecretStatus.RETIRED]
+    gone = {secret.id for secret in sorted(retired, key=_age, reverse=True)[RETIRED_SECRETS_KEPT:]}
+    return [secret for secret in older if secret.id not in gone]
+
+
+def _age(secret: SecretRecord) -> tuple[int, str]:
+    return secret.created_at_ms, secret.id
+
+
 def _retiring(key: Key, now_ms: int) -> list[SecretRecord]:
     found = [secret for secret in key.secrets if secret.status(now_ms) is SecretStatus.RETIRING]
-    return sorted(found, key=lambda secret: (secret.created_at_ms, secret.id), reverse=True)
+    return sorted(found, key=_age, reverse=True)

@@ -19,7 +19,7 @@ from keystead.keys.errors import CountMismatchError, PermissionDeniedError, TooM
 from keystead.keys.minting import Minter
 from keystead.keys.model import Key, KeyFilter, KeyKind, KeyState
 from keystead.keys.ports import Unit
-from keystead.keys.principal import Principal
+from keystead.keys.principal import Held, Principal
 from keystead.scopes import model as scopes
 from keystead.tenants.errors import AlreadyExistsError, NotFoundError
 from keystead.tenants.model import Environment
@@ -87,7 +87,7 @@ class KeyService:
         if draft.kind is KeyKind.OPERATOR:
             raise PermissionDeniedError("Operator keys are made by `keystead bootstrap` alone.")
         if draft.kind is KeyKind.MANAGEMENT:
-            caller.demand_cover(draft.scopes, environment)
+            caller.demand_cover(Held(draft.scopes, environment, draft.allowed_ips, draft.expires_at_ms))
         caller.demand_environment(environment)
         if draft.create_owner:
             caller.demand("write:owners")
@@ -131,12 +131,12 @@ class KeyService:
         draft = draft.checked(now_ms=self._clock.now_ms(), mask=mask, prefix="key.")
         before = await self._changeable(unit, caller, key_id)
         demand_version("key", key_id, etag=etag, version=before.version)
-        if before.kind is KeyKind.MANAGEMENT and "scopes" in mask:
-            caller.demand_cover(draft.scopes, before.environment)
         wanted = {_stored_name(name): getattr(draft, _stored_name(name)) for name in mask}
         if all(getattr(before, name) == value for name, value in wanted.items()):
             return before
-        return await self._save(unit, before, replace(before, **wanted), Action.KEY_UPDATED)
+        after = replace(before, **wanted)
+        caller.demand_may_change(after)
+        return await self._save(unit, before, after, Action.KEY_UPDATED)
 
     async def rotate(self, unit: Unit, caller: Principal, key_id: str, *, overlap_ms: int | None) -> tuple[Key, Secret]:
         """Give a key a new secret (P7); the old one works until the overlap ends, 24 h when None."""
@@ -314,6 +314,10 @@ def _environment_of(draft: KeyDraft, caller: Principal) -> Environment:
 
 def _check_owner_id(draft: KeyDraft) -> None:
     bounds = Bounds()
-    if draft.owner_id or draft.kind is KeyKind.CUSTOMER or draft.create_owner:
+    if draft.owner_id and draft.kind is KeyKind.MANAGEMENT:
+        bounds.add(
+            "owner_id", "must be empty: a management key belongs to the platform, and no owner's fate is its own"
+        )
+    elif draft.owner_id or draft.kind is KeyKind.CUSTOMER or draft.create_owner:
         bounds.owner_id("owner_id", draft.owner_id)
     bounds.raise_if_any()

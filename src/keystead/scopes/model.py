@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from keystead.kernel.bounds import Bounds
+from keystead.kernel.redaction import holds_secret
 
 SCOPES_PER_KEY = 100
 SCOPE_CHARACTERS = 128
@@ -34,7 +35,7 @@ def check_granted(bounds: Bounds, field: str, scopes: Sequence[str]) -> None:
         bounds.add(field, f"must have at most {SCOPES_PER_KEY} entries, not {len(scopes)}")
         return
     for index, scope in enumerate(scopes):
-        if not is_granted_scope(scope):
+        if not is_granted_scope(scope) or holds_secret(scope):
             bounds.add(
                 f"{field}[{index}]",
                 "must be action:resource, such as read:invoices or read:*, of [A-Za-z0-9._/-], "

@@ -153,9 +153,7 @@ class WorkspaceService:
         after = replace(before, name=name, updated_at_ms=self._clock.now_ms(), version=before.version + 1)
         await unit.workspaces.save(after)
         unit.record(
-            Change(
-                after.id, Action.WORKSPACE_UPDATED, after.id, touches=(after.id,), changes={"name": (before.name, name)}
-            )
+            Change(after.id, Action.WORKSPACE_UPDATED, after.id, touches=(), changes={"name": (before.name, name)})
         )
         return after
 
@@ -174,7 +172,8 @@ def _owner_change(
         owner.workspace_id,
         action,
         owner.owner_id,
-        touches=(owner_subject(owner.workspace_id, owner.owner_id),),
+        # A verdict depends on whether an owner is suspended and on nothing else of it.
+        touches=(owner_subject(owner.workspace_id, owner.owner_id),) if "suspended" in changes else (),
         owner_id=owner.owner_id,
         changes=changes,
         reason=reason,

@@ -17,6 +17,7 @@ from keystead.idempotency.service import Attempt, ReplyMemory, check_idempotency
 from keystead.kernel.bounds import has_control_characters
 from keystead.kernel.change import Actor, ActorType, Origin
 from keystead.kernel.errors import KeysteadError, UnavailableError, invalid
+from keystead.kernel.redaction import redact
 from keystead.keys.errors import PermissionDeniedError, UnauthenticatedError
 from keystead.keys.model import KeyKind
 from keystead.keys.ports import Units
@@ -192,7 +193,7 @@ def _origin_of(call: Call, caller: Principal) -> Origin:
 
 
 def _harmless(text: str) -> str:
-    return "" if has_control_characters(text) else text[:_HEADER_CHARACTERS]
+    return "" if has_control_characters(text) else redact(text)[:_HEADER_CHARACTERS]
 
 
 def _both_forms(reply: Message, access: Access) -> tuple[bytes, bytes]:

@@ -21,6 +21,7 @@ from grpc import StatusCode
 
 from keystead.kernel.errors import KeysteadError
 from keystead.kernel.ids import new_id
+from keystead.kernel.redaction import redact
 from keystead.transport.errors import TABLE, Statuses
 
 DOMAIN = "keystead"
@@ -117,8 +118,8 @@ def _bad_request(error: KeysteadError, left_bytes: int) -> error_details_pb2.Bad
 
 
 def shorten(text: str, maximum_bytes: int) -> str:
-    """Cut ``text`` so that its UTF-8 has at most ``maximum_bytes``; a lone surrogate becomes a question mark."""
-    encoded = text.encode("utf-8", "replace")
+    """Take secrets out of ``text`` and cut its UTF-8 to ``maximum_bytes``; a lone surrogate becomes a question mark."""
+    encoded = redact(text).encode("utf-8", "replace")
     if len(encoded) <= maximum_bytes:
         return encoded.decode()
     return encoded[: maximum_bytes - 3].decode("utf-8", "ignore") + "…"

@@ -106,6 +106,8 @@ class Authenticator:
             brand=entry.brand,
             environment=entry.environment,
             grants=entry.grants,
+            expires_at_ms=entry.expires_at_ms,
+            networks=entry.networks,
         )
         if len(self._principals) >= _PRINCIPALS_KEPT:
             self._principals.clear()

@@ -54,8 +54,9 @@ class LogFollower:
 
     async def _read(self) -> LogPage:
         if self._cursor is None:
-            self._touches.reset()
             self._cursor = await self._log.head()
+            # After the head, not before: what was read while it was being found may miss an event that it has passed.
+            self._touches.reset()
         try:
             page = await self._log.poll(self._cursor, limit=PAGE_EVENTS)
         except CursorLostError:

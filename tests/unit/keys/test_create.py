@@ -215,3 +215,11 @@ async def test_two_first_keys_of_a_new_owner_both_get_one(world: World, root: Pr
     key = await world.change(root, create_late)
     assert (await world.get(root, key.id)).owner_id == "customer-1"
     assert world.recorded(after=events) == [Action.KEY_CREATED]
+
+
+async def test_a_management_key_belongs_to_no_owner(world: World, root: Principal) -> None:
+    """Whoever may suspend an owner would otherwise decide about keys whose scopes he does not hold (P8)."""
+    draft = replace(DRAFT, kind=KeyKind.MANAGEMENT, scopes=("read:keys",))
+    with pytest.raises(InvalidRequestError) as refused:
+        await world.create(root, draft)
+    assert [violation.field for violation in refused.value.violations] == ["owner_id"]

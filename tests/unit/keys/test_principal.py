@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from keystead.keys.errors import PermissionDeniedError
 from keystead.keys.model import Key, KeyKind
-from keystead.keys.principal import Principal
+from keystead.keys.principal import Held, Principal
 from keystead.scopes.model import Grants
 from keystead.tenants.model import BOTH_ENVIRONMENTS, Environment, TenantScope
+from keystead.verification.cache import compiled_networks
 
 SCOPES = [f"{action}:{resource}" for action in ("read", "write", "*") for resource in ("keys", "owners", "*")]
 ENVIRONMENTS = list(Environment)
@@ -75,14 +76,48 @@ def test_a_management_key_is_changed_only_by_who_holds_all_of_it(
     me = caller(*held, environment=mine)
     allowed = mine in {Environment.ALL, theirs} and all(me.grants.cover(scope) for scope in wanted)
     assert may(lambda: me.demand_may_change(key(KeyKind.MANAGEMENT, *wanted, environment=theirs))) is allowed
-    assert may(lambda: me.demand_cover(wanted, theirs)) is allowed
+    assert may(lambda: me.demand_cover(Held(tuple(wanted), theirs, (), None))) is allowed
 
 
 def test_lacking_scopes_are_named() -> None:
     """The refusal says which of the key's scopes the caller does not hold, and only those."""
     with pytest.raises(PermissionDeniedError) as caught:
-        caller("read:*").demand_cover(["read:keys", "write:keys", "*:owners"], Environment.LIVE)
+        caller("read:*").demand_cover(Held(("read:keys", "write:keys", "*:owners"), Environment.LIVE, (), None))
     assert caught.value.metadata == {"missing_scopes": "write:keys *:owners"}
+
+
+@pytest.mark.parametrize(
+    ("mine_ms", "theirs_ms", "allowed"),
+    ((None, None, True), (None, 5, True), (5, 5, True), (5, 4, True), (5, 6, False), (5, None, False)),
+)
+def test_nobody_makes_a_management_key_that_outlives_his_own(
+    mine_ms: int | None, theirs_ms: int | None, *, allowed: bool
+) -> None:
+    """A caller whose key ends acts for no management key that ends later or never."""
+    me = replace(caller("*:*"), expires_at_ms=mine_ms)
+    assert may(lambda: me.demand_cover(Held(("read:keys",), Environment.LIVE, (), theirs_ms))) is allowed
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "allowed"),
+    (
+        ((), (), True),
+        ((), ("192.0.2.1",), True),
+        (("192.0.2.0/24",), ("192.0.2.1", "192.0.2.128/25"), True),
+        (("192.0.2.0/24", "2001:db8::/32"), ("2001:db8::1", "192.0.2.9"), True),
+        (("192.0.2.0/24",), (), False),
+        (("192.0.2.0/24",), ("192.0.0.0/16",), False),
+        (("192.0.2.0/24",), ("192.0.2.1", "198.51.100.1"), False),
+        (("192.0.2.0/24",), ("2001:db8::1",), False),
+        (("192.0.2.0/24",), ("no address",), False),
+    ),
+)
+def test_nobody_makes_a_management_key_for_more_addresses_than_his_own(
+    mine: tuple[str, ...], theirs: tuple[str, ...], *, allowed: bool
+) -> None:
+    """A caller whose key is bound to addresses acts for no management key that works from others."""
+    me = replace(caller("*:*"), networks=compiled_networks(mine))
+    assert may(lambda: me.demand_cover(Held(("read:keys",), Environment.LIVE, theirs, None))) is allowed
 
 
 def test_customers_and_services_keys_are_changed_by_the_methods_scope_alone() -> None:

@@ -175,3 +175,21 @@ async def test_a_log_that_grows_too_fast_earns_no_lease() -> None:
     await LogFollower(log=log, touches=Touches(), lease=lease, clock=clock).turn()
     assert not lease.holds(clock.monotonic_ms())
     assert log.polls == 100
+
+
+async def test_what_is_read_while_the_log_is_found_again_is_not_lost(both: TwoProcesses) -> None:
+    """A fill between losing the log and finding its head again is read once more, so no revocation is missed (P3)."""
+    caller, key, secret = await both.key()
+
+    class Gap(Log):
+        async def head(self) -> Cursor:
+            assert await both.two.code(caller, secret) == "VALID"
+            await both.revoke(caller, key)
+            await self.inner.place(limit=100)
+            return await self.inner.head()
+
+    both.follower._log = Gap(both.log.inner)
+    both.store.committed.placed.clear()
+    await both.follower.turn()
+    await both.follower.turn()
+    assert await both.two.code(caller, secret) == "REVOKED"

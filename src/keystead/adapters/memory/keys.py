@@ -106,14 +106,16 @@ def _has_texts(key: Key, wanted: KeyFilter) -> bool:
 
 
 def _merged(state: State, stored: Key, key: Key) -> Key:
-    """Return ``key`` with what a change never writes as it was; secrets that it leaves out stay."""
-    secrets = {secret.id: secret for secret in stored.secrets}
+    """Return ``key`` with what a change never writes as it was; secrets that it leaves out go."""
+    before = {secret.id: secret for secret in stored.secrets}
+    secrets = []
     for secret in key.secrets:
-        if secret.id in secrets:
-            secrets[secret.id] = replace(secrets[secret.id], retires_at_ms=secret.retires_at_ms)
-        else:
+        known = before.pop(secret.id, None)
+        if known is None:
             _add_secret(state, key, secret)
-            secrets[secret.id] = secret
+        secrets.append(secret if known is None else replace(known, retires_at_ms=secret.retires_at_ms))
+    for gone in before.values():
+        del state.key_of_prefix[gone.prefix]
     return replace(
         key,
         environment=stored.environment,
@@ -122,7 +124,7 @@ def _merged(state: State, stored: Key, key: Key) -> Key:
         created_at_ms=stored.created_at_ms,
         created_by=stored.created_by,
         last_used_at_ms=stored.last_used_at_ms,
-        secrets=in_order(secrets.values()),
+        secrets=in_order(secrets),
     )
 
 

@@ -134,6 +134,11 @@ class SqlKeys:
     async def _save_secrets(self, key: Key) -> None:
         stored = select(_SECRETS.c.id, _SECRETS.c.retires_at_ms).where(_SECRETS.c.key_id == key.id)
         known = {row.id: row.retires_at_ms for row in await self._session.read(stored)}
+        gone = known.keys() - {secret.id for secret in key.secrets}
+        if gone:
+            await self._session.write(
+                delete(_SECRETS).where(_SECRETS.c.id.in_(sorted(gone)), _SECRETS.c.key_id == key.id)
+            )
         for secret in key.secrets:
             if secret.id not in known:
                 await self._add_secret(key, secret)

@@ -11,12 +11,21 @@ from typing import Literal
 
 import structlog
 
+from keystead.kernel.redaction import redact
+
+
+def _without_secrets(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The last guard before a line is written: no value of it may hold a secret (P1)."""
+    return {name: redact(value) if isinstance(value, str) else value for name, value in line.items()}
+
+
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+    _without_secrets,
 ]
 
 

@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from keystead.kernel.redaction import redact
+
 Readiness = Callable[[], Awaitable[Sequence[str]]]
 """Says what keeps the server from serving, in words that may be public; nothing when it is ready."""
 
@@ -36,7 +38,7 @@ _INDEX = {
 
 def problem(status: int, detail: str) -> Response:
     """Write an RFC 9457 problem."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": redact(detail)}
     return JSONResponse(body, status, media_type="application/problem+json")
 
 
