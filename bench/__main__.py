@@ -15,7 +15,7 @@ from rich.console import Console
 from bench import plan as plans
 from bench.installation import Installation, install, write_population
 from bench.plan import Plan
-from bench.report import Section, as_json, show
+from bench.report import Section, as_json, as_markdown, show
 from bench.scenarios import changes, cold, grpc, http, process
 
 _WIDTH_CHARACTERS = 132
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show(Console(width=None if sys.stdout.isatty() else _WIDTH_CHARACTERS), sections)
     if options.json is not None:
         options.json.write_text(json.dumps(as_json(sections), indent=2) + "\n", encoding="utf-8")
+    if options.markdown is not None:
+        options.markdown.write_text(as_markdown(sections), encoding="utf-8")
     return 0 if all(check.passed or check.name.startswith("…") for one in sections for check in one.checks) else 1
 
 
@@ -41,6 +43,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keys", type=int, nargs="+", default=(), help="numbers of keys in place of the usual ones")
     parser.add_argument("--folder", type=Path, help="keep the keys there, for the next run; deleted when not given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, for the documentation")
     return parser.parse_args(arguments)
 
 

@@ -11,6 +11,8 @@ from rich.table import Table
 
 Cell = str | int | float
 
+_VERDICT_COLUMNS = ("promise", "measured", "bound", "verdict")
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -66,6 +68,24 @@ def as_json(sections: Sequence[Section]) -> dict[str, Any]:
     }
 
 
+def as_markdown(sections: Sequence[Section]) -> str:
+    """Return the same as tables for a page of documentation."""
+    parts = []
+    for section in sections:
+        lines = [f"### {section.title}", "", _line(section.columns), _line(["---"] * len(section.columns))]
+        lines += [_line([written(cell) for cell in row]) for row in section.rows]
+        parts.append("\n".join([*lines, "", *(f"- {note}" for note in section.notes)]).rstrip())
+    rows = [_line(verdict_of(check)) for section in sections for check in section.checks]
+    parts.append("\n".join(["### What was promised", "", _line(_VERDICT_COLUMNS), _line(["---"] * 4), *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def verdict_of(check: Check) -> tuple[str, str, str, str]:
+    """Return a promise, what was measured, its bound and whether it is kept, in words."""
+    bound = f"{'≤' if check.at_most else '≥'} {written(check.bound)} {check.unit}"
+    return check.name, f"{written(check.value)} {check.unit}", bound, "pass" if check.passed else "FAIL"
+
+
 def written(cell: Cell) -> str:
     """Write a cell: whole numbers with separators, others with three significant digits or none after the point."""
     if isinstance(cell, str):
@@ -86,10 +106,12 @@ def _table(section: Section) -> Table:
 
 def _verdicts(checks: Sequence[Check]) -> Table:
     table = Table(title="What was promised", title_justify="left")
-    for column in ("promise", "measured", "bound", "verdict"):
+    for column in _VERDICT_COLUMNS:
         table.add_column(column, justify="left" if column in {"promise", "verdict"} else "right")
     for check in checks:
-        bound = f"{'≤' if check.at_most else '≥'} {written(check.bound)} {check.unit}"
-        verdict = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
-        table.add_row(check.name, f"{written(check.value)} {check.unit}", bound, verdict)
+        table.add_row(*verdict_of(check), style="" if check.passed else "red")
     return table
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.report import Check, written
+from bench.report import Check, Section, as_markdown, written
 from bench.summary import median, percentile, ratio
 
 
@@ -43,3 +43,24 @@ def test_a_check_knows_its_side(value: float, at_most: bool, passed: bool) -> No
 def test_numbers_are_written_for_people(cell: str | float, text: str) -> None:
     """No table shows more digits than were measured."""
     assert written(cell) == text
+
+
+def test_a_page_of_documentation_shows_tables_and_verdicts() -> None:
+    """What the documentation shows is what was printed, the broken promises included."""
+    check = Check("fast", 4.0, 5.0, "x", at_most=False)
+    section = Section("Speed", ("call", "calls/s"), [("verify", 12_345.6)], [check], ["of one run"])
+    assert as_markdown([section]).splitlines() == [
+        "### Speed",
+        "",
+        "| call | calls/s |",
+        "| --- | --- |",
+        "| verify | 12,346 |",
+        "",
+        "- of one run",
+        "",
+        "### What was promised",
+        "",
+        "| promise | measured | bound | verdict |",
+        "| --- | --- | --- | --- |",
+        "| fast | 4.00 x | ≥ 5.00 x | FAIL |",
+    ]

@@ -6,6 +6,7 @@ what it does not know to such a server on a Unix socket.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NoReturn, cast
@@ -26,6 +27,7 @@ from keystead.transport.refusals import Refusal, refusal_of
 
 _Context = aio.ServicerContext[Any, Any]
 _OVERSIZE_FACTOR = 4
+_LAST_WORD_S = 0.1
 
 
 def trailing_metadata(refusal: Refusal, response_headers: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
@@ -39,13 +41,45 @@ class Health:
     def __init__(self, services: Sequence[str]) -> None:
         """Start as not serving."""
         self._services = ("", *services)
-        self.servicer = health_aio.HealthServicer()
+        self.servicer = _HealthServicer()
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell whoever checks or watches."""
         states = health_pb2.HealthCheckResponse
         for service in self._services:
             await self.servicer.set(service, states.SERVING if serving else states.NOT_SERVING)
+
+    async def end_watches(self) -> None:
+        """End every watch, once it had time to tell its client what it was told last; they would outlast any grace."""
+        await self.servicer.end_watches()
+
+
+class _HealthServicer(health_aio.HealthServicer):
+    """The standard one, with watches that the server can end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches: set[asyncio.Task[None]] = set()
+        self._ending = False
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: _Context) -> None:  # noqa: N802 -- gRPC's
+        watch = asyncio.ensure_future(super().Watch(request, context))
+        self._watches.add(watch)
+        try:
+            await watch
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+        finally:
+            self._watches.discard(watch)
+
+    async def end_watches(self) -> None:
+        if not self._watches:
+            return
+        await asyncio.sleep(_LAST_WORD_S)
+        self._ending = True
+        for watch in self._watches:
+            watch.cancel()
 
 
 class _Methods(grpc.GenericRpcHandler):

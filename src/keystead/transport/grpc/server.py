@@ -57,6 +57,8 @@ class GrpcServer:
         """Take no new calls, wait ``grace_s`` for those under way, cancel the rest."""
         if self._engine is not None:
             await self.set_serving(serving=False)
+            if self._health is not None:
+                await self._health.end_watches()
             await self._engine.stop(grace_s)
 
     def _make_engine(self, answering: Answering, health: Health) -> NativeEngine | ReferenceEngine:

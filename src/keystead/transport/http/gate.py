@@ -7,6 +7,7 @@ read to its end before the call starts, so a client that sends slowly holds a co
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from base64 import b64encode
@@ -40,6 +41,10 @@ _FORMS = {
 }
 
 
+_DISCARDED_MAXIMUM_BYTES = 16 * 1_048_576
+_DISCARDING_S = 2.0
+
+
 class _GoneError(Exception):
     """Raised when the client left before its request was whole: nobody is there to answer."""
 
@@ -63,6 +68,10 @@ class Gate:
             self._check(scope, headers)
             body = await self._body(receive, headers)
         except _GoneError:
+            return
+        except MessageTooLargeError as error:
+            await _discard(scope, receive)
+            await _refuse(refusal_of(error, scope["path"][:200]), scope, send)
             return
         except KeysteadError as error:
             await _refuse(refusal_of(error, scope["path"][:200]), scope, send)
@@ -103,6 +112,20 @@ class Gate:
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)
+
+
+async def _discard(scope: Scope, receive: Receive) -> None:
+    """Take in what is left of a body, within bounds: most clients look for an answer when they have sent it all."""
+    if any(name == b"expect" for name, _ in scope["headers"]):
+        return  # this client asks before it sends
+    left_bytes = _DISCARDED_MAXIMUM_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARDING_S):
+            while left_bytes > 0:
+                message = await receive()
+                left_bytes -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -157,7 +180,7 @@ async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
     if refusal.code == "method_not_allowed":
         headers["allow"] = "POST"
     if refusal.code in {"message_too_large", "request_timeout"}:
-        headers["connection"] = "close"  # the rest of the body is not read
+        headers["connection"] = "close"  # the rest of the body may not have been read
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from keystead.gen.v1 import keys_pb2, verification_pb2
 from keystead.kernel.bounds import has_control_characters
 from keystead.kernel.errors import KeysteadError, invalid
+from keystead.keys.addresses import parse_address
 from keystead.keys.principal import Principal
 from keystead.scopes import expression
 from keystead.tenants.model import Environment
@@ -15,7 +16,6 @@ from keystead.verification.service import HTTP_STATUS, Verdict, VerificationServ
 KEY_CHARACTERS = 512
 BATCH_MAX = 1_000
 _REQUEST_ID_CHARACTERS = 128
-_CLIENT_IP_CHARACTERS = 64
 _LATER = ("resource", "operation", "cost", "peek", "tags")
 
 _CODES = {code: verification_pb2.VerifyKeyResponse.Code.Value(code.value) for code in Code}
@@ -56,8 +56,8 @@ def asked_of(caller: Principal, request: verification_pb2.VerifyKeyRequest) -> V
     conversions.refuse_set(request, *_LATER)
     if len(request.key) > KEY_CHARACTERS:
         raise invalid("key", f"must be at most {KEY_CHARACTERS} characters")
-    if len(request.client_ip) > _CLIENT_IP_CHARACTERS:
-        raise invalid("client_ip", f"must be at most {_CLIENT_IP_CHARACTERS} characters")
+    if request.client_ip and parse_address(request.client_ip) is None:
+        raise invalid("client_ip", "must be an IPv4 or IPv6 address, without port or zone")
     request_id = request.request_id
     if request_id and (len(request_id) > _REQUEST_ID_CHARACTERS or has_control_characters(request_id)):
         raise invalid("request_id", f"must be at most {_REQUEST_ID_CHARACTERS} printable characters")
