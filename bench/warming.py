@@ -19,6 +19,7 @@ from keystead.verification.cache import Entry
 from keystead.verification.model import KeySnapshot, SecretSnapshot
 
 _SAMPLE = 1_000
+_AN_HOUR_MS = 3_600_000
 _OWN_TEXTS = ("key_id", "secret_id", "owner_id", "name")
 
 
@@ -28,7 +29,9 @@ def warm(core: Core, population: Population, *, keys: int, workspace_id: str) ->
     for place in range(keys):
         key = snapshot(population, place, workspace_id=workspace_id, master_id=master_id)
         digest = resolver.digest(population.text(place))
-        resolver._cache.put(digest, Entry(key, key.secrets[0], epoch))  # noqa: SLF001  # see above
+        entry = Entry(key, key.secrets[0], epoch)
+        entry.last_used_at_ms = core.clock.now_ms() - _AN_HOUR_MS  # a number of its own, as after every use
+        resolver._cache.put(digest, entry)  # noqa: SLF001  # see above
 
 
 def warm_management_key(core: Core, *, workspace_id: str) -> str:

@@ -23,8 +23,8 @@ where it helps also `BadRequest` (each broken field) and `RetryInfo` (when to tr
 in `details`, and the delay in `retry-after`. Branch on the reason, never on the text. The command line prints the
 reason in brackets.
 
-A call may be repeated as it is when the answer names a delay (`overloaded`, `stale`, `unavailable`), after a
-deadline, and after `idempotency_in_progress`; a mutation only with the same idempotency key.
+A call may be repeated as it is when the answer names a delay (`overloaded`, `stale`, `unavailable`) and after
+a deadline; a mutation only with the same idempotency key.
 
 """
 _STARTING = """

@@ -20,7 +20,6 @@ ADVICE: Mapping[str, str] = {
     "deadline_exceeded": "A mutation may have been done all the same: repeat it with its idempotency key.",
     "etag_mismatch": "Read it again, look at what the other has changed, and repeat your change with the new etag.",
     "idempotency_conflict": "Draw a new idempotency key for each new request; repeat a request exactly as it was.",
-    "idempotency_in_progress": "Wait a moment and repeat the call as it was; it returns the first one's reply.",
     "idempotency_key_weak": "Send a random UUID or 22 random characters, of `[A-Za-z0-9._:~-]`.",
     "internal": "Look for `error_id` in the server's log, where types and places are, and report it.",
     "invalid_request": "`BadRequest` names each broken field and what it must be; the same call will never succeed.",
