@@ -63,7 +63,7 @@ def _measure(plan: Plan, chosen: Sequence[str], progress: Console) -> list[Secti
     sections: list[Section] = []
     if "process" in chosen:
         progress.print("Measuring in process …")
-        sections.append(process.measure(plan))
+        sections.extend(process.measure(plan))
     if {"grpc", "http"} & set(chosen):
         installations = [_installed(plan, keys, progress) for keys in plan.sizes]
         if "grpc" in chosen:

@@ -92,8 +92,6 @@ def object_bytes_per_key(core: Core) -> float:
 
 def _entry_bytes(entry: Entry) -> int:
     """Return the bytes of an entry and of the texts and tuples that no other entry shares."""
-    parts: list[object] = [entry, entry.metadata, entry.last_used_at_ms]
+    parts: list[object] = [entry, entry.metadata_values, *entry.metadata_values, entry.last_used_at_ms]
     parts += [getattr(entry, name) for name in _OWN_TEXTS]
-    for pair in entry.metadata:
-        parts += [pair, pair[1]]
     return sum(sys.getsizeof(part) for part in parts)

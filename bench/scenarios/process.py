@@ -16,9 +16,13 @@ _BOUND_BYTES = 1_024
 _WEIGHED_FROM_KEYS = 100_000
 
 
-def measure(plan: Plan) -> Section:
+def measure(plan: Plan) -> list[Section]:
     """Time and weigh, in a fresh process for each number of keys."""
     found = [_figures(plan, keys) for keys in plan.sizes]
+    return [_times(found), _parts(found[0])]
+
+
+def _times(found: list[Figures]) -> Section:
     section = Section(
         "In process, warm: µs for each call",
         ("keys", "access", "decision", "bytes to bytes", "whole call", "bytes a key (process)", "(objects)"),
@@ -54,6 +58,13 @@ def measure(plan: Plan) -> Section:
     if many.keys >= _WEIGHED_FROM_KEYS:
         name = f"Memory for a cached key, of {many.keys:,}"
         section.checks.append(Check(name, many.resident_bytes_per_key, _BOUND_BYTES, "bytes", at_most=True))
+    return section
+
+
+def _parts(one: Figures) -> Section:
+    section = Section(f"Where a warm call's time goes, {one.keys:,} keys, Zipf", ("part", "µs"))
+    section.rows.extend(one.parts_us.items())
+    section.rows.append(("the whole call", one.whole_us["zipf"]))
     return section
 
 

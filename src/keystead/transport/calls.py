@@ -81,21 +81,18 @@ class Call:
             self.response_headers.clear()
         return legal
 
-    @property
-    def authorization(self) -> str:
-        """The first ``authorization`` header as it came, or ""; look at ``authorization_count`` before trusting it.
+    def credential(self) -> str | None:
+        """Return the ``authorization`` header, "" without one, and None when there are several different ones.
 
         Raises as ``header`` does.
         """
+        found = ""
         for key, value in self._metadata:
-            if key == "authorization" and isinstance(value, str):
-                return _printable(key, value)
-        return ""
-
-    @property
-    def authorization_count(self) -> int:
-        """How many different ``authorization`` values the call carries: with two, nobody can say who is calling."""
-        return len({value for key, value in self._metadata if key == "authorization"})
+            if key == "authorization" and value != found:
+                if found or not isinstance(value, str):
+                    return None
+                found = value
+        return _printable("authorization", found)
 
     @property
     def peer(self) -> str:

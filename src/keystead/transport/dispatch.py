@@ -96,9 +96,8 @@ class CallDispatcher:
 
     def _verify_now(self, call: Call, request: Any) -> Outcome:
         try:
-            if call.authorization_count > 1:
-                return None
-            caller = self._authenticator.warm(call.authorization, call)
+            credential = call.credential()
+            caller = None if credential is None else self._authenticator.warm(credential, call)
             if caller is None:
                 return None
             _demand_access(caller, call.method.access)
@@ -112,11 +111,11 @@ class CallDispatcher:
             self._refusals.count(call.method.name, refused.internal or refused.code)
 
     async def _caller(self, call: Call) -> Principal:
-        authorization = call.authorization
-        if call.authorization_count > 1:
+        credential = call.credential()
+        if credential is None:
             raise UnauthenticatedError("several different credentials")
-        known = self._authenticator.warm(authorization, call)
-        return known or await self._authenticator.authenticate(authorization, call)
+        known = self._authenticator.warm(credential, call)
+        return known or await self._authenticator.authenticate(credential, call)
 
     async def _in_unit(self, call: Call, caller: Principal, request: Any) -> Message | bytes:
         handler = self._handlers[call.method.name]

@@ -35,7 +35,8 @@ class Entry:
         "key_id",
         "kind",
         "last_used_at_ms",
-        "metadata",
+        "metadata_names",
+        "metadata_values",
         "name",
         "networks",
         "owner_id",
@@ -60,7 +61,8 @@ class Entry:
         self.name = key.name
         self.state = key.state
         self.grants = compiled_grants(key.scopes)
-        self.metadata = tuple([(_shared(name), value) for name, value in key.metadata.items()])
+        self.metadata_names = _shared_names(tuple(key.metadata))
+        self.metadata_values = tuple(key.metadata.values())
         self.networks = compiled_networks(key.allowed_ips)
         self.expires_at_ms = key.expires_at_ms
         self.retires_at_ms = secret.retires_at_ms
@@ -140,6 +142,11 @@ def compiled_networks(ranges: tuple[str, ...]) -> tuple[Network, ...]:
 @lru_cache(maxsize=65_536)
 def _shared(text: str) -> str:
     return text
+
+
+@lru_cache(maxsize=65_536)
+def _shared_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return names
 
 
 def environment_named(text: str) -> Environment:

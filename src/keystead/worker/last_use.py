@@ -1,12 +1,14 @@
-"""Stores when secrets were last used, in bounded batches, off the verify path."""
+"""Stores when secrets were last used, off the verify path and never more than a share of the processor allows.
+
+When more secrets are in use than a turn may store, each waits its turn: the figure comes later, the verdicts do not.
+"""
 
 from __future__ import annotations
 
 from keystead.keys.ports import LastUseStore
 from keystead.verification.last_use import LastUses
 
-BATCH_USES = 1_000
-_BATCHES_PER_TURN = 100
+USES_PER_TURN = 1_000
 
 
 class LastUseSaver:
@@ -19,11 +21,9 @@ class LastUseSaver:
         self._pending: dict[str, tuple[str, int]] = {}
 
     async def turn(self) -> None:
-        """Store up to 100,000 uses."""
-        for _ in range(_BATCHES_PER_TURN):
-            if not self._pending:
-                self._pending = self._uses.take(BATCH_USES)
-            if not self._pending:
-                return
+        """Store up to 1,000 uses."""
+        if not self._pending:
+            self._pending = self._uses.take(USES_PER_TURN)
+        if self._pending:
             await self._store.save(self._pending)
             self._pending = {}

@@ -50,7 +50,7 @@ class Desk:
 
     async def __call__(self, call: Call, request: Message) -> Message | bytes:
         """Answer one call."""
-        _ = call.header("x-note"), call.authorization  # as any handler would: a bad header refuses the call
+        _ = call.header("x-note"), call.credential()  # as any handler would: a bad header refuses the call
         self.calls.append(call)
         self.requests.append(request)
         if not isinstance(request, keys_pb2.GetKeyRequest):

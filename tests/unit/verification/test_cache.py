@@ -102,7 +102,7 @@ def test_equal_grants_and_ranges_are_shared() -> None:
     one, two = entry(key_id="key_1"), entry(key_id="key_2")
     assert one.grants is two.grants
     assert one.networks is two.networks
-    assert one.metadata == (("team", "billing"),)
+    assert dict(zip(one.metadata_names, one.metadata_values, strict=True)) == {"team": "billing"}
 
 
 def test_an_unreadable_stored_range_opens_nothing() -> None:

@@ -53,7 +53,8 @@ class VerificationHandlers:
 
 def asked_of(caller: Principal, request: verification_pb2.VerifyKeyRequest) -> VerifyRequest:
     """Read a request; raise when it breaks a bound, or asks for an environment that is not the caller's."""
-    conversions.refuse_set(request, *_LATER)
+    if request.tags or request.peek or request.HasField("resource") or request.HasField("cost") or request.operation:
+        conversions.refuse_set(request, *_LATER)  # slower, and it names them
     if len(request.key) > KEY_CHARACTERS:
         raise invalid("key", f"must be at most {KEY_CHARACTERS} characters")
     if request.client_ip and parse_address(request.client_ip) is None:
@@ -105,7 +106,8 @@ def reply_of(verdict: Verdict) -> verification_pb2.VerifyKeyResponse:
     reply.environment = conversions.ENVIRONMENT_NUMBERS[entry.environment]
     reply.name = entry.name
     reply.scopes.extend(entry.grants.scopes)
-    reply.metadata.update(entry.metadata)
+    if entry.metadata_names:
+        reply.metadata.update(zip(entry.metadata_names, entry.metadata_values, strict=True))
     reply.secret_id = entry.secret_id
     if (status := verdict.secret_status) is not None:
         reply.secret_status = conversions.STATUS_NUMBERS[status]
