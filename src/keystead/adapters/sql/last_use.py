@@ -1,17 +1,33 @@
-"""When keys and secrets were last used, in bounded batches; no version changes by it."""
+"""When keys and secrets were last used, a thousand at a time, one statement for each table; no version changes.
+
+The uses travel as one JSON text, so the database does the work and the process hardly any.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
-from sqlalchemy import Table, bindparam, or_, update
-from sqlalchemy.sql.dml import Update
+from sqlalchemy import TextClause, text
 
-from keystead.adapters.sql import schema
 from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.engines import SQLITE
 from keystead.adapters.sql.session import transaction
 
 SAVED_AT_ONCE = 1_000
+
+_SQLITE = """
+UPDATE {table} SET last_used_at_ms = used.value FROM json_each(:uses) AS used
+ WHERE {table}.id = used.key AND ({table}.last_used_at_ms IS NULL OR {table}.last_used_at_ms < used.value)
+"""
+# Rows are locked in the order in which units of work lock them, so the two never wait for each other in a circle.
+_POSTGRESQL = """
+WITH used AS (SELECT key, CAST(value AS bigint) AS value FROM json_each_text(CAST(:uses AS json))),
+     held AS (
+       SELECT {table}.id FROM {table} JOIN used ON used.key = {table}.id ORDER BY {table}.id DESC FOR UPDATE OF {table})
+UPDATE {table} SET last_used_at_ms = used.value FROM used JOIN held ON held.id = used.key
+ WHERE {table}.id = used.key AND ({table}.last_used_at_ms IS NULL OR {table}.last_used_at_ms < used.value)
+"""
 
 
 class SqlLastUse:
@@ -20,28 +36,23 @@ class SqlLastUse:
     def __init__(self, database: Database) -> None:
         """Write to ``database``."""
         self._database = database
+        form = _SQLITE if database.kind == SQLITE else _POSTGRESQL
+        self._keys = _statement(form, "keys")
+        self._secrets = _statement(form, "secrets")
 
     async def save(self, used_at_ms: Mapping[str, tuple[str, int]]) -> None:
-        """Store the last use by secret id, ``{secret_id: (key_id, used_at_ms)}``, a thousand secrets to a transaction.
-
-        Rows are taken in the order in which units of work lock them, keys before secrets and the newest first.
-        """
+        """Store last uses, ``{secret_id: (key_id, used_at_ms)}``, a thousand secrets to a transaction."""
         uses = sorted(used_at_ms.items(), key=lambda use: (use[1][0], use[0]), reverse=True)
         for start in range(0, len(uses), SAVED_AT_ONCE):
             batch = uses[start : start + SAVED_AT_ONCE]
             latest: dict[str, int] = {}
             for _, (key_id, at_ms) in batch:
                 latest[key_id] = max(at_ms, latest.get(key_id, 0))
+            secrets = {secret_id: at_ms for secret_id, (_, at_ms) in batch}
             async with transaction(self._database) as session:
-                await session.write(
-                    _later(schema.keys), [{"row_id": key, "at_ms": at_ms} for key, at_ms in latest.items()]
-                )
-                await session.write(
-                    _later(schema.secrets), [{"row_id": secret, "at_ms": at_ms} for secret, (_, at_ms) in batch]
-                )
+                await session.write(self._keys, {"uses": json.dumps(latest)})
+                await session.write(self._secrets, {"uses": json.dumps(secrets)})
 
 
-def _later(table: Table) -> Update:
-    at_ms = bindparam("at_ms", type_=table.c.last_used_at_ms.type)
-    earlier = or_(table.c.last_used_at_ms.is_(None), table.c.last_used_at_ms < at_ms)
-    return update(table).where(table.c.id == bindparam("row_id"), earlier).values(last_used_at_ms=at_ms)
+def _statement(form: str, table: str) -> TextClause:
+    return text(form.format(table=table))
