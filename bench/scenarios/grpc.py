@@ -132,12 +132,13 @@ def _section(subjects: list[Subject]) -> Section:
         ]
     )
     zipf = [one for one in subjects if one.name == "VerifyKey, native engine" and one.access == "zipf"]
-    section.checks.extend(_checks(zipf[0], zipf[-1], base.per_second))
+    section.checks.extend(_checks(zipf, base.per_second))
     return section
 
 
-def _checks(few: Subject, many: Subject, base: float) -> list[Check]:
-    worst = min(few.per_second, many.per_second)
+def _checks(zipf: list[Subject], base: float) -> list[Check]:
+    few, many = zipf[0], zipf[-1]
+    worst = min(one.per_second for one in zipf)
     promise = "VerifyKey over gRPC against grpcio's empty call (Zipf, worst size)"
     name = f"VerifyKey over gRPC at {many.keys:,} keys against {few.keys:,} (Zipf, calls/s)"
     return [
