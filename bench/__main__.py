@@ -25,15 +25,22 @@ SCENARIOS = ("process", "grpc", "http", "cold", "changes")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     options = _options(arguments)
-    with _folder(options.folder) as folder:
-        made = (plans.quick if options.quick else plans.full)(folder, options.keys)
-        sections = _measure(made, options.only or SCENARIOS, Console(stderr=True))
+    sections: list[Section] = []
+    try:
+        with _folder(options.folder) as folder:
+            made = (plans.quick if options.quick else plans.full)(folder, options.keys)
+            sections.extend(_measure(made, options.only or SCENARIOS, Console(stderr=True)))
+    finally:  # what was measured is shown even when the rest cannot be
+        _report(sections, options)
+    return 0 if all(check.passed or check.name.startswith("…") for one in sections for check in one.checks) else 1
+
+
+def _report(sections: Sequence[Section], options: argparse.Namespace) -> None:
     show(Console(width=None if sys.stdout.isatty() else _WIDTH_CHARACTERS), sections)
     if options.json is not None:
         options.json.write_text(json.dumps(as_json(sections), indent=2) + "\n", encoding="utf-8")
     if options.markdown is not None:
         options.markdown.write_text(as_markdown(sections), encoding="utf-8")
-    return 0 if all(check.passed or check.name.startswith("…") for one in sections for check in one.checks) else 1
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -57,28 +64,26 @@ def _folder(given: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _measure(plan: Plan, chosen: Sequence[str], progress: Console) -> list[Section]:
+def _measure(plan: Plan, chosen: Sequence[str], progress: Console) -> Iterator[Section]:
     progress.print(f"Making {plan.keys_max:,} keys …")
     write_population(plan.population, plan.keys_max)
-    sections: list[Section] = []
     if "process" in chosen:
         progress.print("Measuring in process …")
-        sections.extend(process.measure(plan))
+        yield from process.measure(plan)
     if {"grpc", "http"} & set(chosen):
         installations = [_installed(plan, keys, progress) for keys in plan.sizes]
         if "grpc" in chosen:
             progress.print("Measuring gRPC …")
-            sections.append(grpc.measure_grpc(plan, installations))
+            yield grpc.measure_grpc(plan, installations)
         if "http" in chosen:
             progress.print("Measuring HTTP …")
-            sections.append(http.measure_http(plan, installations[0]))
+            yield http.measure_http(plan, installations[0])
     if "cold" in chosen:
         progress.print(f"Measuring a cold start: {plan.cold_keys:,} real hashes first …")
-        sections.append(cold.measure_cold(plan))
+        yield cold.measure_cold(plan)
     if "changes" in chosen:
         progress.print("Measuring changes …")
-        sections.append(changes.measure_changes(plan))
-    return sections
+        yield changes.measure_changes(plan)
 
 
 def _installed(plan: Plan, keys: int, progress: Console) -> Installation:

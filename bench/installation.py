@@ -82,9 +82,10 @@ def install(
 
     They share one cheap hash, which no secret of theirs fits, unless ``real_hashes``: those take 4 ms each and core.
     """
-    if (data_dir / _FACTS).exists():
-        return Installation.load(data_dir)
-    data_dir.mkdir(mode=0o700)
+    used_before = (data_dir / _FACTS).exists()
+    if used_before and (left := Installation.load(data_dir)).database == database:
+        return left
+    data_dir.mkdir(mode=0o700, exist_ok=used_before)
     settings = settings_for(data_dir, keys, database)
     migrate(settings)
     made: list[FirstRun] = []
