@@ -32,7 +32,7 @@ test: setup services lint coverage ## Everything that must be green before a cha
 	@$(BIN)/python -m pytest --ignore=tests/unit $(ARGS)
 
 .PHONY: services
-services: ## See to it that the programs of PostgreSQL and Redis are there, for the tests
+services: ## See to it that the programs of PostgreSQL, Redis and Prometheus are there, for the tests
 	@tools/services.sh
 
 .PHONY: coverage

@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,9 +24,12 @@ from bench.installation import keyring, settings_for
 from bench.population import BRAND, Population
 from bench.summary import median
 from bench.warming import object_bytes_per_key, warm, warm_management_key
+from keystead.adapters.files.journal import MappedJournal, OwnSegment
 from keystead.adapters.sql.database import Database
 from keystead.bootstrap.core import Core
 from keystead.gen.v1 import keys_pb2, verification_pb2
+from keystead.kernel.clock import SystemClock
+from keystead.kernel.ids import SequentialIds
 from keystead.keys.model import KeyKind
 from keystead.keys.principal import Principal
 from keystead.scopes.model import Grants
@@ -35,6 +39,7 @@ from keystead.transport.calls import Call
 from keystead.transport.contract import service_methods
 from keystead.transport.dispatch import VERIFY_KEY
 from keystead.transport.grpc.answering import Answering
+from keystead.transport.measuring import CallMeasures, MeasuredDispatcher
 from keystead.transport.services.verification import VerificationHandlers, asked_of
 from keystead.verification.service import VerifyRequest
 
@@ -63,17 +68,37 @@ class Figures:
     object_bytes_per_key: float
 
 
+class ForgetfulJournal(MappedJournal):
+    """A journal that nobody counts: what was written goes when its segment is full."""
+
+    def _begin(self, segment: OwnSegment) -> None:
+        super()._begin(segment)
+        for number in [it for it in self.segments if it < segment.number]:
+            self.discard(number)
+
+
 class WarmCore:
     """The domains on their adapters as a server has them, with the cache full and never a need for the database."""
 
     def __init__(self, population: Population, keys: int) -> None:
         """Fill it with the first ``keys`` keys."""
         settings = settings_for(Path("unused"), keys).model_copy(update={"staleness_bound_ms": _PATIENCE_MS})
-        self.core = Core(settings, keyring(), Database.connect("sqlite:///unused"))
+        ids = SequentialIds("ver")
+        self._folder = tempfile.TemporaryDirectory(prefix="keystead-bench-")
+        journal = ForgetfulJournal.open(Path(self._folder.name), process=ids.process, clock=SystemClock())
+        database = Database.connect("sqlite:///unused")
+        self.core = Core(settings, keyring(), database, journal=journal, verification_ids=ids)
         self.core.lease.renew(self.core.clock.monotonic_ms())
         self._authorization = warm_management_key(self.core, workspace_id=_WORKSPACE_ID)
         self.resident_bytes_per_key = self._fill(population, keys)
         self.dispatcher = self.core.dispatcher()
+        self._measured = MeasuredDispatcher(
+            self.dispatcher,
+            self.dispatcher.verify_now,
+            self.dispatcher.stream,
+            CallMeasures(),
+            batch_method="VerifyKey",
+        )
         self._handlers = VerificationHandlers(self.core.verification)
         self._answering = Answering(self.dispatcher, message_maximum_bytes=1 << 20, concurrent_calls_maximum=1_000)
         self._method = next(method for method in service_methods() if method.path == VERIFY_KEY)
@@ -124,7 +149,7 @@ class WarmCore:
     def answer_together(self, payloads: Sequence[bytes]) -> None:
         """Do all that is done in Python for calls that came in together, but for telling the engine the replies."""
         calls = [(self._call(), payload) for payload in payloads]
-        for answer in self._answering.answer_together(self.dispatcher.verify_now, calls):
+        for answer in self._answering.answer_together(self._measured.verify_now, calls):
             if not isinstance(answer, bytes):
                 raise AssertionError("the key is not warm")  # noqa: TRY004 -- nobody gave a wrong type
 

@@ -18,8 +18,10 @@ from bench.serving import announce, stdin_ends
 from bench.warming import warm
 from keystead.bootstrap import server as bootstrap
 from keystead.bootstrap.core import Core, core
+from keystead.bootstrap.observing import Ways, observed
+from keystead.bootstrap.watched import Watched
 from keystead.transport.contract import service_methods
-from keystead.transport.dispatch import VERIFY_KEY, CallDispatcher
+from keystead.transport.dispatch import VERIFY_KEY
 from keystead.transport.grpc.server import GrpcServer
 from keystead.transport.grpc.settings import Engine, GrpcSettings
 from keystead.transport.http.app import HttpApplication
@@ -34,14 +36,15 @@ async def serve(installation: Installation) -> None:
     """Serve ``installation`` until stdin ends."""
     settings = installation.settings()
     async with AsyncExitStack() as stack:
-        served = await stack.enter_async_context(core(settings))
+        served = await stack.enter_async_context(core(settings, serving=True))
         # Private: these are steps of the real start, which offers no way to fill the cache between them.
-        await bootstrap._start_loops(stack, served, settings)  # noqa: SLF001  # see above
+        watched = Watched(served)
+        await bootstrap._start_loops(stack, watched, settings)  # noqa: SLF001  # see above
         _fill(served, installation)
-        dispatcher = served.dispatcher()
-        native = await _start_grpc(stack, dispatcher, "native")
-        grpcio = await _start_grpc(stack, dispatcher, "grpcio")
-        http = await _start_http(stack, served, dispatcher)
+        ways = observed(served.dispatcher(), watched, None, settings)
+        native = await _start_grpc(stack, ways, "native")
+        grpcio = await _start_grpc(stack, ways, "grpcio")
+        http = await _start_http(stack, served, ways)
         bootstrap._settle_memory()  # noqa: SLF001  # see above
         announce(native=native, grpcio=grpcio, http=http)
         await stdin_ends()
@@ -52,18 +55,18 @@ def _fill(served: Core, installation: Installation) -> None:
         warm(served, population, keys=installation.keys, workspace_id=installation.workspace_id)
 
 
-async def _start_grpc(stack: AsyncExitStack, dispatcher: CallDispatcher, engine: Engine) -> int:
+async def _start_grpc(stack: AsyncExitStack, ways: Ways, engine: Engine) -> int:
     settings = GrpcSettings(address=_ANY, engine=engine)
-    server = GrpcServer(service_methods(), dispatcher, settings, batches={VERIFY_KEY: dispatcher.verify_now})
+    server = GrpcServer(service_methods(), ways.dispatch, settings, batches={VERIFY_KEY: ways.batch})
     port = await server.start()
     stack.push_async_callback(server.stop, 1)
     return port
 
 
-async def _start_http(stack: AsyncExitStack, served: Core, dispatcher: CallDispatcher) -> int:
+async def _start_http(stack: AsyncExitStack, served: Core, ways: Ways) -> int:
     settings = HttpSettings(address=_ANY)
     ready = bootstrap._Readiness(served)  # noqa: SLF001  # see above
-    server = HttpServer(HttpApplication(service_methods(), dispatcher, ready, settings), settings)
+    server = HttpServer(HttpApplication(service_methods(), ways.dispatch, ready, settings), settings)
     port = await server.start()
     stack.push_async_callback(server.stop, 1)
     return port

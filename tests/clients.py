@@ -25,13 +25,14 @@ from keystead.transport.calls import Method
 from keystead.transport.contract import service_methods
 from tests.servers import KeysteadServer
 
-METHODS: dict[str, Method] = {method.name: method for method in service_methods()}
+METHODS: dict[str, Method] = {method.name: method for method in service_methods() if not method.streams}
+STREAMS: dict[str, Method] = {method.name: method for method in service_methods() if method.streams}
 MUTATIONS = sorted(name for name, method in METHODS.items() if method.access.mutates)
 TIMEOUT_S = 30.0
 TRANSPORTS = ("grpc", "json", "proto", "grpc-web")
 UNREACHABLE = "UNREACHABLE"
 
-_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class GrpcClient(Client):
             details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
             if not details:
                 return Answer(UNREACHABLE if error.code().name == "UNAVAILABLE" else error.code().name)
-            return _refused(status_pb2.Status.FromString(_bytes(details)))
+            return refused(status_pb2.Status.FromString(value_bytes(details)))
         return Answer("OK", raw, method.reply.FromString(raw))
 
     async def close(self) -> None:
@@ -229,8 +230,8 @@ class GrpcWebClient(_HttpClient):
         if found.get("grpc-status") == "0":
             return Answer("OK", message, method.reply.FromString(message), http_status=got.status_code)
         if "grpc-status-details-bin" in found:
-            return _refused(status_pb2.Status.FromString(_bytes(found["grpc-status-details-bin"])))
-        return Answer(_CODES.get(int(found.get("grpc-status", "2")), "?"), text=unquote(found.get("grpc-message", "")))
+            return refused(status_pb2.Status.FromString(value_bytes(found["grpc-status-details-bin"])))
+        return Answer(CODES.get(int(found.get("grpc-status", "2")), "?"), text=unquote(found.get("grpc-message", "")))
 
 
 def client_for(server: KeysteadServer, transport: str = "grpc", token: str | None = None) -> Client:
@@ -244,11 +245,13 @@ def client_for(server: KeysteadServer, transport: str = "grpc", token: str | Non
     return kinds[transport](server.http, token)
 
 
-def _bytes(value: str | bytes) -> bytes:
+def value_bytes(value: str | bytes) -> bytes:
+    """Read a binary header, which HTTP carries as base64."""
     return value if isinstance(value, bytes) else base64.b64decode(value + "=" * (-len(value) % 4))
 
 
-def _refused(status: status_pb2.Status, http_status: int = 0) -> Answer:
+def refused(status: status_pb2.Status, http_status: int = 0) -> Answer:
+    """Read what refused a call."""
     reason, fields = "", []
     for packed in status.details:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
@@ -256,7 +259,7 @@ def _refused(status: status_pb2.Status, http_status: int = 0) -> Answer:
             reason = info.reason
         elif packed.Unpack(bad):
             fields = [violation.field for violation in bad.field_violations]
-    return Answer(_CODES[status.code], b"", None, reason, status.message, tuple(fields), http_status)
+    return Answer(CODES[status.code], b"", None, reason, status.message, tuple(fields), http_status)
 
 
 def _connect_refused(got: httpx2.Response) -> Answer:
@@ -264,11 +267,16 @@ def _connect_refused(got: httpx2.Response) -> Answer:
         body = json.loads(got.content)
     except ValueError:
         return Answer("?", got.content, text=got.text, http_status=got.status_code)
+    return connect_refused(body, got.status_code)
+
+
+def connect_refused(body: Mapping[str, Any], http_status: int = 0) -> Answer:
+    """Read an error as Connect writes it."""
     status = status_pb2.Status(message=body.get("message", ""))
     name = body["code"].upper().replace("CANCELED", "CANCELLED")
-    status.code = next(number for number, known in _CODES.items() if known == name)
+    status.code = next(number for number, known in CODES.items() if known == name)
     for detail in body.get("details", ()):
         packed = status.details.add()
         packed.type_url = "type.googleapis.com/" + detail["type"]
-        packed.value = _bytes(detail["value"])
-    return _refused(status, got.status_code)
+        packed.value = value_bytes(detail["value"])
+    return refused(status, http_status)

@@ -61,7 +61,7 @@ async def bench(data_dir: Path, *, joins: Bench | None = None, **settings: Any) 
     chosen = load_settings(data_dir=data_dir, **settings)
     data_directory.prepare(data_dir)
     await migration.migrate(chosen.database_url)
-    async with core(chosen, create=True) as made:
+    async with core(chosen, create=True, serving=True) as made:
         follower = LogFollower(log=made.log, touches=made.touches, lease=made.lease, clock=made.clock)
         caller = joins.caller if joins is not None else await _first_caller(made)
         await follower.turn()

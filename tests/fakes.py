@@ -17,6 +17,9 @@ from keystead.keys.ports import Lane
 from keystead.keys.secret_format import ALPHABET
 from keystead.tenants.model import Environment, Owner
 from keystead.tenants.ports import OwnerRepository
+from keystead.usage.errors import JournalFullError
+from keystead.usage.model import CODES
+from keystead.usage.ports import Counted
 from keystead.verification.model import KeySnapshot, SecretSnapshot
 
 BEGINNING_MS = 1_700_000_000_000
@@ -39,6 +42,10 @@ class ManualClock:
     def monotonic_ms(self) -> int:
         """Return milliseconds that never go back."""
         return self._monotonic_ms
+
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds that never go back."""
+        return self._monotonic_ms * 1_000_000
 
     def advance(self, milliseconds: int) -> None:
         """Let time pass."""
@@ -241,3 +248,59 @@ def snapshot_of(*secrets: SecretSnapshot, key_id: str = "key_1") -> KeySnapshot:
         expires_at_ms=None,
         secrets=secrets,
     )
+
+
+class FakeJournal:
+    """Keeps verdicts in a list; ``full`` refuses them."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.written: list[tuple[str, str, str, str]] = []
+        self.labels: list[tuple[int, str, str]] = []
+        self.full = False
+
+    def append(
+        self,
+        counted: Counted,
+        *,
+        code: int,
+        at_ms: int,
+        ordinal: int,
+        cost: int,
+        operation: str,
+        client_ip: str,
+        scope_expression: str,
+        tags: str,
+    ) -> None:
+        """Keep (key, code, operation, address), and the rest in ``labels``."""
+        assert (at_ms > 0, ordinal >= 0) == (True, True)
+        if self.full:
+            raise JournalFullError
+        self.written.append((counted.key_id, CODES[code], operation, client_ip))
+        self.labels.append((cost, scope_expression, tags))
+
+
+class FakeAttempts:
+    """Keeps verdicts about no key in a list; ``full`` refuses them."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.counted: list[tuple[str, str, str, str, str, str]] = []
+        self.full = False
+
+    def count(
+        self,
+        *,
+        workspace_id: str,
+        environment: str,
+        brand: str,
+        secret_environment: str,
+        code: int,
+        client_ip: str,
+        at_ms: int,
+    ) -> None:
+        """Keep (workspace, environment, brand, environment in the text, code, address)."""
+        assert at_ms > 0
+        if self.full:
+            raise JournalFullError
+        self.counted.append((workspace_id, environment, brand, secret_environment, CODES[code], client_ip))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from keystead.adapters.cryptography.keyring import MasterKeyring
+from keystead.kernel.ids import SequentialIds
 from keystead.keys import secret_format
 from keystead.keys.model import KeyKind
 from keystead.keys.principal import Principal
@@ -17,7 +18,16 @@ from keystead.verification.last_use import LastUses
 from keystead.verification.model import KeySnapshot, SecretSnapshot
 from keystead.verification.resolver import Limits, SecretResolver
 from keystead.verification.service import Verdict, VerificationService, VerifyRequest
-from tests.fakes import WORKSPACE_ID, FakeHasher, FakeSnapshotStore, FixedRandom, ManualClock, snapshot_of
+from tests.fakes import (
+    WORKSPACE_ID,
+    FakeAttempts,
+    FakeHasher,
+    FakeJournal,
+    FakeSnapshotStore,
+    FixedRandom,
+    ManualClock,
+    snapshot_of,
+)
 
 MASTER, OLD_MASTER = b"m" * 32, b"o" * 32
 STALENESS_MS = 30_000
@@ -47,7 +57,11 @@ class Rig:
             limits=Limits(cached_secrets=cached_secrets, serve_stale=serve_stale),
         )
         self.uses = LastUses()
-        self.verification = VerificationService(self.resolver, self.uses, self.clock)
+        self.journal = FakeJournal()
+        self.attempts = FakeAttempts()
+        self.verification = VerificationService(
+            self.resolver, self.uses, self.journal, self.clock, ids=SequentialIds("ver"), attempts=self.attempts
+        )
         self.authenticator = Authenticator(self.resolver, self.uses, self.clock)
         self.caller = caller()
         self.renew()

@@ -13,7 +13,7 @@ from keystead.adapters.memory.snapshots import MemorySnapshots
 from keystead.adapters.memory.store import MemoryStore
 from keystead.adapters.memory.units import MemoryUnits
 from keystead.kernel.change import Action, Actor, ActorType, Change, Origin
-from keystead.kernel.ids import IdSource
+from keystead.kernel.ids import IdSource, SequentialIds
 from keystead.kernel.secret import Secret
 from keystead.keys.installation import Installation
 from keystead.keys.minting import Minter
@@ -31,7 +31,7 @@ from keystead.verification.last_use import LastUses
 from keystead.verification.ports import SnapshotStore
 from keystead.verification.resolver import Limits, SecretResolver
 from keystead.verification.service import VerificationService, VerifyRequest
-from tests.fakes import FakeHasher, ManualClock
+from tests.fakes import FakeAttempts, FakeHasher, FakeJournal, ManualClock
 
 ORIGIN = Origin(Actor(ActorType.SYSTEM, "test"))
 MASTER = b"m" * 32
@@ -98,7 +98,11 @@ class World:
             limits=Limits(cached_secrets=1_000),
         )
         self.uses = LastUses()
-        self.verification = VerificationService(self.resolver, self.uses, self.clock)
+        self.journal = FakeJournal()
+        self.attempts = FakeAttempts()
+        self.verification = VerificationService(
+            self.resolver, self.uses, self.journal, self.clock, ids=SequentialIds("ver"), attempts=self.attempts
+        )
         self.authenticator = Authenticator(self.resolver, self.uses, self.clock)
 
     def _committed(self, changes: Sequence[Change]) -> None:

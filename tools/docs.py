@@ -1,8 +1,9 @@
 """Writes docs/reference/ from the code, so that the reference says what the program does.
 
 Each page has one source: the settings' table, the command line's own help, the proto with its comments, the table of
-errors, the catalogue of events, the access options. What the code cannot say (what to do about an error, what an event
-means to its reader) stands in ``tools/docs_texts.py``, and a name without a text there is an error here.
+errors, the catalogue of events, the table of metrics, the access options. What the code cannot say (what to do about an
+error, what an event means to its reader) stands in ``tools/docs_texts.py``, and a name without a text there is an error
+here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools import docs_api, docs_cli, docs_errors, docs_events, docs_settings
+from tools import docs_api, docs_cli, docs_errors, docs_events, docs_metrics, docs_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -23,6 +24,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "cli.md": docs_cli.page,
     "errors.md": docs_errors.page,
     "events.md": docs_events.page,
+    "metrics.md": docs_metrics.page,
     "scopes.md": docs_api.scopes_page,
     "settings.md": docs_settings.page,
 }

@@ -25,6 +25,15 @@ text (`"86400s"`), field masks one string (`"name,expiresAt"`); every field with
 that the contract does not know is refused. A mutation also takes its idempotency key as the header
 `Idempotency-Key`.
 
+A method that streams its replies is called over HTTP with `content-type: application/connect+json` (or
+`application/connect+proto`, or gRPC-Web's): every message is a frame of one byte of flags, four of its length, the most
+significant first, and the message. The last frame, with flag 2, says how the stream ended; an `error` in it is as
+everywhere. A server carries 100 streams at once and refuses more with `OVERLOADED`; it looks at the caller's key twice
+a second, ends the stream once that is revoked, and ends all with `UNAVAILABLE` when it stops. A client that takes no
+message for 30 seconds is left. A method that streams both ways is for gRPC alone; on the
+[native engine](../explanation/grpc-engines.md) it does not know its caller's address, so keys with `allowed_ips` are
+refused there.
+
 What fails is in [errors](errors.md), who needs which scope in [scopes](scopes.md). The running server has this page
 as OpenAPI at `/openapi.json`, with a page to try it at `/docs`.
 
@@ -129,8 +138,16 @@ def _method(method: MethodDescriptor) -> str:
             "of at least 128 random bits, since the reply holds a secret" if access.returns_secret else "of any kind"
         )
         lines.append(f"Takes an idempotency key {needs}.\n")
-    lines.append(f"`POST /{method.containing_service.full_name}/{method.name}`\n")
+    lines.append(_way(method))
     return "\n".join(lines) + _fields("Request", method.input_type) + _fields("Response", method.output_type)
+
+
+def _way(method: MethodDescriptor) -> str:
+    """Say what a method is called by."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    if method.client_streaming:
+        return f"`{path}`, over gRPC alone: a stream of requests, answered by a stream of responses.\n"
+    return f"`POST {path}`{', answered by a stream of responses' if method.server_streaming else ''}\n"
 
 
 def _callers(name: str, access: Access) -> str:
@@ -174,6 +191,7 @@ def _type(member: FieldDescriptor) -> str:
 def _scalar(member: FieldDescriptor) -> str:
     names = {
         FieldDescriptor.TYPE_BOOL: "bool",
+        FieldDescriptor.TYPE_DOUBLE: "double",
         FieldDescriptor.TYPE_INT32: "int32",
         FieldDescriptor.TYPE_STRING: "string",
         FieldDescriptor.TYPE_UINT32: "uint32",

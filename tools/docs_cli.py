@@ -12,8 +12,8 @@ from tools.docs_markdown import anchor, code, table
 WIDTH = 100
 _OPENING = """# The command line
 
-Everything here is what `keystead … --help` prints. Commands about keys, owners and workspaces talk to a running
-server; the others work on an installation.
+Everything here is what `keystead … --help` prints. Commands about keys, owners, workspaces and usage talk to a
+running server; the others work on an installation.
 
 """
 

@@ -19,6 +19,7 @@ ADVICE: Mapping[str, str] = {
     "disk.",
     "deadline_exceeded": "A mutation may have been done all the same: repeat it with its idempotency key.",
     "etag_mismatch": "Read it again, look at what the other has changed, and repeat your change with the new etag.",
+    "extra_not_installed": "Install what the message names, beside this version, or leave the setting out.",
     "idempotency_conflict": "Draw a new idempotency key for each new request; repeat a request exactly as it was.",
     "idempotency_key_weak": "Send a random UUID or 22 random characters, of `[A-Za-z0-9._:~-]`.",
     "internal": "Look for `error_id` in the server's log, where types and places are, and report it.",
@@ -57,6 +58,8 @@ ADVICE: Mapping[str, str] = {
     "unknown_field": "Check the spelling against [the API](api.md); a newer client may know fields that this "
     "server does not.",
     "unsupported_media_type": "Send `content-type: application/json`, the body plain or with `content-encoding: gzip`.",
+    "usage_store_unusable": "The message says what is wrong: the URL, the server, or a schema that `keystead migrate` "
+    "makes. See [use ClickHouse for usage](../how-to/use-clickhouse.md).",
     "workspace_not_empty": "Revoke the workspace's customer and service keys first, for example with `RevokeKeys`.",
     "wrong_master_key": "Give the master keys that the database was built with. See "
     "[how to rotate the master key](../how-to/rotate-the-master-key.md).",

@@ -70,7 +70,8 @@ _IDEMPOTENCY_KEY: Json = {
 
 _DESCRIPTION = (
     "API keys for your customers: issue, scope, verify, rotate, revoke and audit them. "
-    "Every method is a POST with a JSON body (the Connect protocol); gRPC and gRPC-Web serve the same methods."
+    "Every method is a POST with a JSON body (the Connect protocol); gRPC and gRPC-Web serve the same methods. "
+    "Methods that stream are not here: see the reference, docs/reference/api.md."
 )
 
 

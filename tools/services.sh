@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that the programs of the tests' private PostgreSQL and Redis are there; it starts neither.
+# Sees to it that the programs of the tests' private PostgreSQL, Redis and Prometheus are there; it starts none.
 # As root on Debian what is missing is installed; otherwise a sentence says what to do.
 set -eu
 
@@ -11,15 +11,20 @@ has_redis() {
     command -v redis-server >/dev/null
 }
 
+has_prometheus() {
+    command -v prometheus >/dev/null && command -v promtool >/dev/null
+}
+
 missing=
 has_postgresql || missing="$missing postgresql"
 has_redis || missing="$missing redis-server"
+has_prometheus || missing="$missing prometheus"
 if [ -z "$missing" ]; then
     exit 0
 fi
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-    printf 'The tests start a PostgreSQL and a Redis of their own; missing here:%s.\n' "$missing" >&2
+    printf 'The tests start a PostgreSQL, a Redis and a Prometheus of their own; missing here:%s.\n' "$missing" >&2
     printf 'Install them, for example: sudo apt-get install%s\n' "$missing" >&2
     exit 1
 fi

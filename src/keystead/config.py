@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from keystead.kernel.errors import StartError
+from keystead.usage.meters import parse_meters
 
 _PREFIX = "KEYSTEAD_"
+_WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[!-~]*)?")
 CLIENT_VARIABLES = frozenset(
     {
         "KEYSTEAD_URL",
@@ -93,12 +96,62 @@ class Settings(BaseSettings):
         30_000, "How long a node cut off from the database may vouch for keys.", unit="ms", ge=1_000, le=600_000
     )
     serve_stale: bool = setting(False, "Answer from memory past staleness_bound_ms, marked as degraded.")
+    journal_segments: int = setting(
+        64, "Segments of 8 MiB that usage may wait in until it is counted.", unit="segments", ge=2, le=10_000
+    )
+    journal_when_full: Literal["refuse", "drop_and_count"] = setting(
+        "refuse", "What happens to verdicts that cannot be written down: no answer, or an answer that is not counted."
+    )
+    usage_store: str = setting(
+        "",
+        "Where usage is counted: clickhouse://USER:PASSWORD@HOST:PORT/DATABASE (clickhouses:// with TLS), chdb: for "
+        "ClickHouse's engine in the data directory, or the database when empty.",
+        unit="URL",
+    )
+    raw_calls_days: int = setting(30, "How long single calls are kept.", unit="days", ge=1, le=400)
+    minutes_days: int = setting(35, "How long sums of usage by the minute are kept.", unit="days", ge=2, le=400)
+    hours_days: int = setting(
+        400,
+        "How long sums of usage by the hour are kept, at least as long as minutes_days.",
+        unit="days",
+        ge=2,
+        le=4_000,
+    )
+    entitlements_url: str = setting(
+        "",
+        "Where usage is told as CloudEvents in batches (OpenMeter's ingest); nothing is told when empty.",
+        unit="URL",
+    )
+    entitlements_token: SecretStr = setting(SecretStr(""), "The bearer token for entitlements_url.")
+    entitlements_meters: str = setting(
+        "api_calls=calls, api_cost=cost",
+        "1 to 20 meters, with commas: NAME=calls or NAME=cost, alone or narrowed by :operation:TEXT or :tag:TEXT.",
+    )
+    entitlements_from: AwareDatetime | None = setting(
+        None, "From which hour on meters are told that were never told before; from the present one when not given."
+    )
+    entitlements_timeout_ms: int = setting(
+        10_000, "How long the service at entitlements_url may take to answer.", unit="ms", ge=100, le=60_000
+    )
+    entitlements_retry_max_ms: int = setting(
+        300_000, "How long a batch that failed waits at most.", unit="ms", ge=1_000, le=3_600_000
+    )
     poll_interval_ms: int = setting(250, "How often the event log is read.", unit="ms", ge=10, le=500)
     database_timeout_ms: int = setting(
         5_000, "How long a statement may take before the call fails as unavailable.", unit="ms", ge=100, le=60_000
     )
     database_connections: int = setting(10, "PostgreSQL connections at most.", unit="connections", ge=2, le=200)
     drain_ms: int = setting(10_000, "How long calls may take to finish after SIGTERM.", unit="ms", ge=0, le=300_000)
+    metrics: Literal["local", "open", "off"] = setting(
+        "local", "Who may read /metrics on the HTTP listener: this machine, everybody, or nobody."
+    )
+    metrics_token: SecretStr = setting(SecretStr(""), "The bearer token that /metrics asks for, when there is one.")
+    otlp_endpoint: str = setting(
+        "", "The OpenTelemetry collector (OTLP over HTTP) that traces go to; none are made when empty.", unit="URL"
+    )
+    trace_sampling: float = setting(
+        0.01, "The share of calls that are traced, of those whose callers did not decide.", ge=0, le=1
+    )
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "The least severe log line written.")
     log_format: Literal["auto", "json", "text"] = setting("auto", "How logs look; auto is text on a terminal.")
 
@@ -110,7 +163,29 @@ class Settings(BaseSettings):
         if self.redis:
             message = "redis (--redis, KEYSTEAD_REDIS) is not available yet: limits come later; leave it out"
             raise ValueError(message)
+        self._demand_entitlements()
+        if self.otlp_endpoint and not _WEB_ADDRESS.fullmatch(self.otlp_endpoint):
+            message = "otlp_endpoint (KEYSTEAD_OTLP_ENDPOINT) must be http:// or https://, without a user in it"
+            raise ValueError(message)
         return self
+
+    def _demand_entitlements(self) -> None:
+        if self.entitlements_url and not _WEB_ADDRESS.fullmatch(self.entitlements_url):
+            message = "entitlements_url (KEYSTEAD_ENTITLEMENTS_URL) must be http:// or https://, without a user in it"
+            raise ValueError(message)
+        if self.entitlements_url and self.usage_store:
+            # The ledger sums up what is counted in the database; it would find nothing there, and bill nothing.
+            message = "entitlements_url (KEYSTEAD_ENTITLEMENTS_URL) and usage_store cannot be given together yet"
+            raise ValueError(message)
+        token = self.entitlements_token.get_secret_value()
+        if not (token.isascii() and token.isprintable()):
+            message = "entitlements_token (KEYSTEAD_ENTITLEMENTS_TOKEN) must be printable ASCII"
+            raise ValueError(message)
+        try:
+            parse_meters(self.entitlements_meters)
+        except ValueError as error:
+            message = f"entitlements_meters (KEYSTEAD_ENTITLEMENTS_METERS): {error}"
+            raise ValueError(message) from None
 
     @classmethod
     def settings_customise_sources(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from keystead.adapters.clickhouse.connection import ClickHouse
+from keystead.adapters.clickhouse.usage import ClickHouseUsage
+from keystead.adapters.memory.usage import MemoryUsage
 from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.ledger_schema import metadata
 from keystead.adapters.sql.migration import migrate
-from keystead.adapters.sql.schema import metadata
+from keystead.adapters.sql.usage import SqlUsage
+from tests import clickhouses
 from tests.contract.stores import Stores, memory_stores, sql_stores
+from tests.contract.usage_stores import Store
 from tests.services import PrivatePostgres
 
 
@@ -63,6 +69,21 @@ def stores_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "" if request.param == "memory" else url_of(request.param, request, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    """Open ClickHouse's engine once, with the schema; tests empty it behind them."""
+    with clickhouses.embedded(tmp_path_factory.mktemp("clickhouse")) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "chdb"])
+def usage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Lend the URL beneath the usage store of each kind; memory has none."""
+    if request.param == "chdb":
+        request.getfixturevalue("clickhouse")  # is opened by a loop of its own, so before any test's
+    return request.param if request.param in {"memory", "chdb"} else url_of(request.param, request, tmp_path)
+
+
 @pytest.fixture
 async def stores(stores_url: str) -> AsyncIterator[Stores]:
     """Lend the stores of each kind, empty."""
@@ -72,6 +93,21 @@ async def stores(stores_url: str) -> AsyncIterator[Stores]:
     lent = Database.connect(stores_url)
     yield sql_stores(lent)
     await empty(lent)
+
+
+@pytest.fixture
+async def usage_store(usage_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """Lend the usage store of each kind, empty."""
+    if usage_url == "memory":
+        yield MemoryUsage()
+    elif usage_url == "chdb":
+        clickhouse = request.getfixturevalue("clickhouse")
+        yield ClickHouseUsage(clickhouse)
+        await clickhouses.empty(clickhouse)
+    else:
+        database = Database.connect(usage_url)
+        yield SqlUsage(database)
+        await empty(database)
 
 
 async def empty(database: Database) -> None:

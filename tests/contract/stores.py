@@ -71,6 +71,10 @@ class ManualClock:
         """Return the moment."""
         return self._now_ms
 
+    def monotonic_ns(self) -> int:
+        """Return the moment."""
+        return self._now_ms * 1_000_000
+
     def advance(self, by_ms: int) -> int:
         """Move on and return the new moment."""
         self._now_ms += by_ms

@@ -16,6 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.ledger_schema import metadata
 from keystead.adapters.sql.migration import (
     SchemaMismatchError,
     check_schema,
@@ -23,11 +24,13 @@ from keystead.adapters.sql.migration import (
     head_revision,
     migrate,
 )
-from keystead.adapters.sql.schema import metadata
+from keystead.adapters.sql.partitions import is_partition
 from keystead.kernel.errors import InvalidRequestError, UnavailableError
 from tests.services import PrivatePostgres
 
 _numbers = itertools.count(1)
+# A partition is a table to PostgreSQL, and none of ours: ``made`` describes each of them.
+_WITHOUT_PARTITIONS = {"include_name": lambda name, _kind, _parents: name is None or not is_partition(name)}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -86,7 +89,8 @@ async def test_migrating_makes_exactly_the_tables_of_the_code(empty_url: str) ->
     await migrate(empty_url)
     migrated = await asked(empty_url, made)
     differences = await asked(
-        empty_url, lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
+        empty_url,
+        lambda connection: compare_metadata(MigrationContext.configure(connection, opts=_WITHOUT_PARTITIONS), metadata),
     )
     assert differences == []
 

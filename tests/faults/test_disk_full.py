@@ -1,4 +1,6 @@
-"""P12: a full disk makes changes fail as UNAVAILABLE, with nothing half-done, and stops nothing else; room cures it."""
+"""P5 and P12: a full disk makes changes fail as UNAVAILABLE, with nothing half-done and every verdict counted; room
+cures it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from tests.polling import eventually
 from tests.servers import KeysteadServer, ServerFarm
 from tests.services import find_program
 
-DISK_MIB = 8
+DISK_MIB = 32
 
 
 class Disk(Protocol):
@@ -142,6 +144,12 @@ async def test_a_full_disk_stops_changes_and_nothing_else(servers: ServerFarm, d
             await eventually(goes_on, within_s=10)
             (await client.call("RevokeKey", key_id=other.key.id)).must()
             assert await client.verify(other.secret) == "REVOKED"
+
+            async def all_counted() -> bool:
+                answers = [await client.call("GetKeyUsage", key_id=it.key.id) for it in (warm, cold, other)]
+                return [answer.must().calls for answer in answers] == [2, 1, 2]
+
+            await eventually(all_counted, within_s=10)
         await events_by_target(server)
         await demand_order(server)
     finally:

@@ -10,8 +10,12 @@ from collections.abc import Iterable
 
 from keystead.keys.model import Key, SecretRecord
 from keystead.tenants.model import Owner
+from keystead.usage.model import Call
 
 MILLISECOND_DIGITS = 15
+COUNTED_TEXT_CHARACTERS_MAX = 256
+SCOPES_CHARACTERS_MAX = 1_024
+TAGS_CHARACTERS_MAX = 2_048
 # Control characters are refused in what people send, so no question reaches from one text into the next.
 _BETWEEN = "\n"
 
@@ -40,3 +44,18 @@ def in_order(secrets: Iterable[SecretRecord]) -> tuple[SecretRecord, ...]:
 def owner_position(owner: Owner) -> tuple[str, str]:
     """Return where an owner stands in the list of owners."""
     return (f"{owner.created_at_ms:0{MILLISECOND_DIGITS}d}", owner.owner_id)
+
+
+def call_position(call: Call) -> tuple[str, str]:
+    """Return where a call stands in the list of calls."""
+    return (f"{call.at_ms:0{MILLISECOND_DIGITS}d}", call.verification_id)
+
+
+def countable(text: str, at_most: int = COUNTED_TEXT_CHARACTERS_MAX) -> str:
+    """Return a caller's text as it is counted: so many characters at most, and none that PostgreSQL refuses.
+
+    A stretch that a database would not take would be tried for ever, so what callers send must not make one.
+    """
+    if len(text) <= at_most and "\0" not in text:
+        return text
+    return text[:at_most].replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -57,3 +57,9 @@ class Walls:
         if self.workspace_id is None:
             raise OutsideWallsError("owners are looked up inside a workspace")
         return self.workspace_id
+
+
+def reporting_environments(scope: TenantScope) -> list[str]:
+    """Return in which environments the calls are that a reporter may tell of; an empty text stands for all of them."""
+    environments = Walls.around(scope).environments
+    return [""] if environments is None else sorted(environments)

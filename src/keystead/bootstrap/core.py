@@ -7,39 +7,60 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from opentelemetry.trace import Tracer
+
 from keystead.adapters.bcrypt.hashing import BcryptHasher, LaneSize
 from keystead.adapters.cryptography.keyring import MasterKeyring, decode_master_key
 from keystead.adapters.files import data_directory
+from keystead.adapters.files.attempts import MappedAttempts
+from keystead.adapters.files.journal import MappedJournal
+from keystead.adapters.opentelemetry.ports import TracedHasher, TracedSnapshots
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.engines import DatabaseSettings
 from keystead.adapters.sql.events import SqlEventLog
 from keystead.adapters.sql.last_use import SqlLastUse
+from keystead.adapters.sql.ledger import SqlLedger
 from keystead.adapters.sql.masters import SqlMasters
 from keystead.adapters.sql.migration import check_schema
+from keystead.adapters.sql.outcomes import SqlOutcomes
 from keystead.adapters.sql.snapshots import SqlSnapshots
 from keystead.adapters.sql.units import SqlUnits
+from keystead.adapters.sql.usage import SqlUsage
+from keystead.bootstrap.usage_store import usage_store
 from keystead.config import ConfigError, Settings
 from keystead.idempotency.service import ReplyMemory
 from keystead.kernel.change import Change
 from keystead.kernel.clock import SystemClock
-from keystead.kernel.ids import IdSource
+from keystead.kernel.ids import IdSource, SequentialIds
 from keystead.kernel.paging import PageTokens
 from keystead.keys.identification import Identifier
 from keystead.keys.installation import Installation
 from keystead.keys.masters import demand_masters
 from keystead.keys.minting import Minter
-from keystead.keys.ports import Lane
+from keystead.keys.ports import Lane, SecretHasher
 from keystead.keys.service import KeyService
 from keystead.keys.tenancy import TenancyService
+from keystead.keys.unused import UnusedGrants
 from keystead.tenants.service import OwnerService, WorkspaceService
-from keystead.transport.dispatch import CallDispatcher, unit_handlers
+from keystead.transport.dispatch import CallDispatcher, free_handlers, stream_handlers, unit_handlers
+from keystead.transport.services.entitlements import EntitlementHandlers
+from keystead.transport.services.grants import GrantHandlers
 from keystead.transport.services.keys import KeyHandlers
+from keystead.transport.services.outcome_streams import OutcomeStreamHandlers
+from keystead.transport.services.outcomes import OutcomeHandlers
 from keystead.transport.services.owners import OwnerHandlers
+from keystead.transport.services.tailing import TailingHandlers
+from keystead.transport.services.usage import UsageHandlers
 from keystead.transport.services.verification import VerificationHandlers
 from keystead.transport.services.workspaces import WorkspaceHandlers
+from keystead.transport.streaming import OpenStreams
+from keystead.usage.errors import JournalFullError
+from keystead.usage.ports import UsageStore
+from keystead.usage.retention import Retention
 from keystead.verification.authentication import Authenticator, Refusals
 from keystead.verification.freshness import Lease, Touches
 from keystead.verification.last_use import LastUses
+from keystead.verification.ports import SnapshotStore
 from keystead.verification.resolver import Limits, SecretResolver
 from keystead.verification.service import VerificationService
 
@@ -50,9 +71,22 @@ _IMPORT_LANE = LaneSize(threads=1, waiting=20)
 class Core:
     """Everything that serves a call, and the stores beneath it."""
 
-    def __init__(self, settings: Settings, keyring: MasterKeyring, database: Database) -> None:
-        """Wire; nothing is connected to yet."""
+    def __init__(
+        self,
+        settings: Settings,
+        keyring: MasterKeyring,
+        database: Database,
+        *,
+        usage: UsageStore | None = None,
+        journal: MappedJournal | None = None,
+        attempts: MappedAttempts | None = None,
+        verification_ids: SequentialIds | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """Wire; nothing is connected to yet. Without ``journal`` no verdict is given, since none could be counted."""
         self.clock = SystemClock()
+        self.journal = journal
+        self.attempts = attempts
         self.ids = IdSource(self.clock)
         self.keyring = keyring
         self.database = database
@@ -78,29 +112,49 @@ class Core:
             clock=self.clock,
         )
         self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
+        store, prover = _cold_way(SqlSnapshots(database), self.hasher, tracer)
         self.resolver = SecretResolver(
-            store=SqlSnapshots(database),
+            store=store,
             keyring=keyring,
-            hasher=self.hasher,
+            hasher=prover,
             touches=self.touches,
             lease=self.lease,
             clock=self.clock,
             limits=Limits(settings.cached_secrets, settings.serve_stale),
         )
-        self.verification = VerificationService(self.resolver, self.uses, self.clock)
+        self.usage = usage or SqlUsage(database)
+        self.retention = retention_of(settings)
+        self.outcomes = SqlOutcomes(database)
+        self.ledger = SqlLedger(database)
+        nowhere, ids = _NoJournal(), verification_ids or SequentialIds("ver")
+        self.verification = VerificationService(
+            self.resolver, self.uses, journal or nowhere, self.clock, ids=ids, attempts=attempts or nowhere
+        )
 
     def dispatcher(self) -> CallDispatcher:
         """Serve the contract's methods with the domains."""
         page_tokens = PageTokens(self.keyring.page_token_secret)
         identifier = Identifier(keyring=self.keyring, hasher=self.hasher)
+        verification = VerificationHandlers(self.verification)
         return CallDispatcher(
             authenticator=Authenticator(self.resolver, self.uses, self.clock),
             refusals=self.refusals,
             units=self.units,
             memory=ReplyMemory(self.keyring, self.clock),
-            verification=VerificationHandlers(self.verification),
+            verification=verification,
+            stream_handlers=stream_handlers(
+                TailingHandlers(self.usage, self.clock), OutcomeStreamHandlers(self.outcomes, self.clock)
+            ),
+            streams=OpenStreams(),
+            free_handlers=free_handlers(
+                verification,
+                OutcomeHandlers(self.outcomes, self.clock),
+                UsageHandlers(self.usage, page_tokens, self.retention, self.clock),
+                EntitlementHandlers(self.ledger, self.clock),
+            ),
             handlers=unit_handlers(
-                KeyHandlers(self.keys, identifier, page_tokens, self.clock),
+                KeyHandlers(self.keys, identifier, self.usage, page_tokens, self.clock),
+                GrantHandlers(UnusedGrants(self.usage, self.clock), page_tokens),
                 OwnerHandlers(self.owners, self.tenancy, page_tokens),
                 WorkspaceHandlers(self.workspaces, self.tenancy, page_tokens, self.clock),
             ),
@@ -127,18 +181,84 @@ class Core:
 
 
 @asynccontextmanager
-async def core(settings: Settings, *, create: bool = False) -> AsyncIterator[Core]:
-    """Open the stores; ``create`` makes a master key when none is configured and the database knows none."""
+async def core(
+    settings: Settings, *, create: bool = False, serving: bool = False, tracer: Tracer | None = None
+) -> AsyncIterator[Core]:
+    """Open the stores; ``serving`` begins a journal in the data directory, for a process that gives verdicts.
+
+    ``create`` makes a master key when none is configured and the database knows none.
+    """
     await check_schema(settings.database_url)
     async with AsyncExitStack() as stack:
         database = Database.connect(settings.database_url, settings=database_settings(settings))
         stack.push_async_callback(database.close)
+        usage = await stack.enter_async_context(usage_store(settings, database)) if serving else None
         known = await SqlMasters(database, clock=SystemClock()).registered()
-        made = Core(settings, open_keyring(settings, create=create and not known), database)
+        keyring = open_keyring(settings, create=create and not known)
+        verification_ids = SequentialIds("ver")
+        journal = _open_journal(settings, verification_ids.process) if serving else None
+        attempts = _open_attempts(settings, journal) if journal is not None else None
+        for closed in (journal, attempts):
+            if closed is not None:
+                stack.callback(closed.let_go)
+        made = Core(
+            settings,
+            keyring,
+            database,
+            usage=usage,
+            journal=journal,
+            attempts=attempts,
+            verification_ids=verification_ids,
+            tracer=tracer,
+        )
         stack.callback(made.hasher.close)
         await made.demand_masters()
         await made.register_masters()
         yield made
+
+
+class _NoJournal:
+    """Stands where a process gives no verdicts."""
+
+    def append(self, *_: object, **__: object) -> None:
+        """Refuse the verdict."""
+        raise JournalFullError
+
+    count = append
+
+
+def _cold_way(store: SnapshotStore, hasher: SecretHasher, tracer: Tracer | None) -> tuple[SnapshotStore, SecretHasher]:
+    """Return what finds and proves a secret, in spans when there is a tracer."""
+    if tracer is None:
+        return store, hasher
+    return TracedSnapshots(store, tracer), TracedHasher(hasher, tracer)
+
+
+def _open_journal(settings: Settings, process: str) -> MappedJournal:
+    try:
+        return MappedJournal.open(
+            settings.data_dir,
+            process=process,
+            clock=SystemClock(),
+            segments_max=settings.journal_segments,
+            when_full=settings.journal_when_full,
+        )
+    except OSError as error:
+        raise data_directory.DataDirectoryError(
+            settings.data_dir / "journal", f"cannot be written to ({error.strerror})"
+        ) from error
+
+
+def _open_attempts(settings: Settings, journal: MappedJournal) -> MappedAttempts:
+    try:
+        return MappedAttempts.open(
+            journal.directory.path, journal_id=journal.journal_id, when_full=settings.journal_when_full
+        )
+    except OSError as error:
+        journal.let_go()
+        raise data_directory.DataDirectoryError(
+            settings.data_dir / "journal", f"cannot be written to ({error.strerror})"
+        ) from error
 
 
 def open_keyring(settings: Settings, *, create: bool) -> MasterKeyring:
@@ -155,6 +275,11 @@ def open_keyring(settings: Settings, *, create: bool) -> MasterKeyring:
     if unknown := ", ".join(sorted(distrusted - keyring.checks.keys())):
         raise ConfigError([f"distrusted_masters (KEYSTEAD_DISTRUSTED_MASTERS): no configured master key is {unknown}"])
     return keyring
+
+
+def retention_of(settings: Settings) -> Retention:
+    """Say how long usage is kept."""
+    return Retention(settings.raw_calls_days, settings.minutes_days, settings.hours_days)
 
 
 def database_settings(settings: Settings) -> DatabaseSettings:

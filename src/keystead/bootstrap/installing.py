@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from keystead.adapters.files import data_directory
 from keystead.adapters.sql import migration
-from keystead.bootstrap.core import core
+from keystead.bootstrap.core import core, retention_of
+from keystead.bootstrap.usage_store import migrate_usage_store
 from keystead.config import Settings
 from keystead.kernel.paging import PageRequest
 from keystead.kernel.secret import Secret
@@ -17,14 +18,15 @@ from keystead.tenants.model import BOTH_ENVIRONMENTS, SYSTEM_WORKSPACE_ID, Tenan
 
 def migrate(settings: Settings) -> tuple[str | None, str]:
     """Bring the database's schema to this version's; return the revisions before and after. Runs a loop of its own."""
-    if settings.embedded:
-        data_directory.prepare(settings.data_dir)
-    return asyncio.run(_migrate(settings.database_url))
+    data_directory.prepare(settings.data_dir)
+    return asyncio.run(_migrate(settings))
 
 
-async def _migrate(url: str) -> tuple[str | None, str]:
-    before = await migration.current_revision(url)
-    return before, await migration.migrate(url)
+async def _migrate(settings: Settings) -> tuple[str | None, str]:
+    before = await migration.current_revision(settings.database_url)
+    after = await migration.migrate(settings.database_url)
+    await migrate_usage_store(settings, retention_of(settings))
+    return before, after
 
 
 async def first_run(settings: Settings, *, keep: Callable[[FirstRun], None]) -> FirstRun | None:

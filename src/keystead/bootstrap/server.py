@@ -8,30 +8,44 @@ import ipaddress
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from keystead.adapters.files import data_directory
+from keystead.adapters.files.attempts_reading import MappedAttemptPages
+from keystead.adapters.files.journal_reading import MappedStretches
 from keystead.adapters.linux.process import make_undumpable
+from keystead.adapters.sql.attempts import SqlAttempts
 from keystead.adapters.sql.replies import SqlReplyKeeper
+from keystead.adapters.sql.retention import SqlUsageShelf
 from keystead.adapters.structlog import logs
 from keystead.bootstrap.core import Core, core
+from keystead.bootstrap.feeding import start_feed
+from keystead.bootstrap.observing import metrics_routes, observed, open_tracer
+from keystead.bootstrap.watched import Watched
 from keystead.config import ConfigError, Settings
 from keystead.kernel.errors import StartError
 from keystead.transport.contract import service_methods
-from keystead.transport.dispatch import VERIFY_KEY
+from keystead.transport.dispatch import VERIFY_KEY, CallDispatcher
 from keystead.transport.grpc.server import GrpcServer
 from keystead.transport.grpc.settings import Engine, GrpcSettings
 from keystead.transport.http.app import HttpApplication
 from keystead.transport.http.server import HttpServer
 from keystead.transport.http.settings import HttpSettings
 from keystead.transport.listening import Address, ListenError, TlsFiles
+from keystead.worker.attempts import AttemptFlusher
 from keystead.worker.follower import LogFollower
 from keystead.worker.housekeeping import Housekeeper
 from keystead.worker.last_use import LastUseSaver
 from keystead.worker.loop import Loop
+from keystead.worker.outcomes import OutcomeJoiner
+from keystead.worker.retention import UsageKeeper
+from keystead.worker.usage import LARGE_STRETCH_CALLS, STRETCH_CALLS, UsageFlusher
 
 _LAST_USE_INTERVAL_MS = 2_000
 _HOUSEKEEPING_INTERVAL_MS = 60_000
+_RETENTION_INTERVAL_MS = 300_000
 _HEALTH_INTERVAL_MS = 500
+_USAGE_INTERVAL_MS = 1_000
 _IN_THE_CLEAR = "give --tls-cert and --tls-key, or --insecure when something in front of it encrypts"
 _GARBAGE_THRESHOLDS = (50_000, 20, 100)
 
@@ -62,16 +76,21 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     grpc_settings, http_settings = _listeners(settings)
     grace_s = settings.drain_ms / 1_000
     async with AsyncExitStack() as stack:
-        if settings.embedded or settings.data_dir.exists():
-            stack.enter_context(data_directory.locked(settings.data_dir))
-        served = await stack.enter_async_context(core(settings))
-        await _start_loops(stack, served, settings)
+        if settings.database:  # nothing but the journal is kept there, so a new node may begin with an empty one
+            data_directory.prepare(settings.data_dir)
+        stack.enter_context(data_directory.locked(settings.data_dir))
+        tracer = await open_tracer(stack, settings)
+        served = await stack.enter_async_context(core(settings, serving=True, tracer=tracer))
+        watched = Watched(served)
+        await _start_loops(stack, watched, settings)
         dispatcher = served.dispatcher()
-        grpc = GrpcServer(service_methods(), dispatcher, grpc_settings, batches={VERIFY_KEY: dispatcher.verify_now})
-        http = HttpServer(
-            HttpApplication(service_methods(), dispatcher, _Readiness(served), http_settings), http_settings
-        )
-        stack.push_async_callback(_drain, grpc, http, grace_s)
+        dispatch, batch, stream = observed(dispatcher, watched, tracer, settings)
+        methods, batches = service_methods(), {VERIFY_KEY: batch}
+        grpc = GrpcServer(methods, dispatch, grpc_settings, batches=batches, stream_dispatch=stream)
+        ready, routes = _Readiness(served), metrics_routes(watched, settings)
+        application = HttpApplication(methods, dispatch, ready, http_settings, stream_dispatch=stream, routes=routes)
+        http = HttpServer(application, http_settings)
+        stack.push_async_callback(_drain, dispatcher, grpc, http, grace_s)
         with _naming("--grpc"):
             grpc_port = await grpc.start()
         with _naming("--http"):
@@ -85,24 +104,71 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
 
 
-async def _start_loops(stack: AsyncExitStack, served: Core, settings: Settings) -> None:
+async def _start_loops(stack: AsyncExitStack, watched: Watched, settings: Settings) -> None:
     """Read the log once, so that nothing is answered before this process may vouch for it; then begin the loops."""
+    served = watched.core
     follower = LogFollower(log=served.log, touches=served.touches, lease=served.lease, clock=served.clock)
     saver = LastUseSaver(served.uses, served.last_uses)
     keeper = Housekeeper(replies=SqlReplyKeeper(served.database), refusals=served.refusals, clock=served.clock)
+    watched.follower = follower
     await follower.turn()
+    shelves = _usage_keeper(served)
+    await shelves.begin()
+    flusher, attempts = _flushers(stack, watched, LARGE_STRETCH_CALLS if settings.usage_store else STRETCH_CALLS)
+    watched.joiner = joiner = OutcomeJoiner(served.outcomes, served.clock)
+    await flusher.turn()
     for loop in (
+        Loop("count usage", partial(_count, attempts, flusher), interval_ms=_USAGE_INTERVAL_MS, once_more=True),
+        Loop("join outcomes", joiner.turn, interval_ms=_USAGE_INTERVAL_MS),
         Loop("follow the log", follower.turn, interval_ms=settings.poll_interval_ms),
         Loop("save last uses", saver.turn, interval_ms=_LAST_USE_INTERVAL_MS, once_more=True),
         Loop("housekeeping", keeper.turn, interval_ms=_HOUSEKEEPING_INTERVAL_MS),
+        Loop("forget old usage", shelves.turn, interval_ms=_RETENTION_INTERVAL_MS),
     ):
+        watched.loops.append(loop)
         loop.start()
         stack.push_async_callback(loop.stop)
+    stack.callback(_end_counting, served)  # before the loops go round once more, so that the journal ends with them
+    if (told := await start_feed(stack, served, settings)) is not None:
+        watched.feed = told.status
 
 
-async def _drain(grpc: GrpcServer, http: HttpServer, grace_s: float) -> None:
-    """Tell balancers to look away, then let calls on both listeners finish side by side."""
+def _end_counting(served: Core) -> None:
+    """Give no more verdicts: a journal that is counted to its end is closed, and nobody waits for this process."""
+    for counting in (served.journal, served.attempts):
+        if counting is not None:
+            counting.close()
+
+
+def _usage_keeper(served: Core) -> UsageKeeper:
+    return UsageKeeper(SqlUsageShelf(served.database), served.retention, served.clock)
+
+
+def _flushers(stack: AsyncExitStack, watched: Watched, stretch_calls: int) -> tuple[UsageFlusher, AttemptFlusher]:
+    served = watched.core
+    if served.journal is None or served.attempts is None:
+        message = "a server needs a journal"
+        raise ValueError(message)
+    watched.pages = pages = MappedAttemptPages(served.attempts, served.clock)
+    watched.stretches = MappedStretches(served.journal, served.clock, pages)
+    stack.callback(watched.stretches.let_go)
+    watched.attempts = AttemptFlusher(pages, SqlAttempts(served.database))
+    watched.flusher = UsageFlusher(watched.stretches, served.usage, served.clock, stretch_calls=stretch_calls)
+    return watched.flusher, watched.attempts
+
+
+async def _count(attempts: AttemptFlusher, flusher: UsageFlusher) -> None:
+    """Count attempts first, so that usage is complete up to now; what one cannot do does not keep the other."""
+    try:
+        await attempts.turn()
+    finally:
+        await flusher.turn()
+
+
+async def _drain(dispatcher: CallDispatcher, grpc: GrpcServer, http: HttpServer, grace_s: float) -> None:
+    """Tell balancers to look away, then end streams and let calls on both listeners finish side by side."""
     await grpc.set_serving(serving=False)
+    dispatcher.end_streams()
     await asyncio.gather(grpc.stop(grace_s), http.stop(grace_s))
 
 

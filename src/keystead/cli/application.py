@@ -149,8 +149,9 @@ def group(name: str, *, help_text: str, commands: Sequence[click.Command]) -> cl
 
 _HELP = """API keys for your customers: issue, scope, verify, rotate and revoke them.
 
-`keystead up` runs a whole service here and shows what to try. The commands about keys, owners and workspaces talk to a
-running one: to KEYSTEAD_URL with KEYSTEAD_MANAGEMENT_KEY, or as a profile in ~/.config/keystead/profiles.toml says.
+`keystead up` runs a whole service here and shows what to try. The commands about keys, owners, workspaces and usage
+talk to a running one: to KEYSTEAD_URL with KEYSTEAD_MANAGEMENT_KEY, or as a profile in
+~/.config/keystead/profiles.toml says.
 
 Exit codes: 0 done, 1 refused or no, 2 wrong usage or setting, 3 unreachable, 4 not authorized.
 """
@@ -169,6 +170,7 @@ application = Application(
         "workspaces": Entry("keystead.cli.workspaces:workspaces", "Make and look after workspaces."),
         "owners": Entry("keystead.cli.owners:owners", "Make and look after owners, the platform's customers."),
         "keys": Entry("keystead.cli.keys:keys", "Make, find, rotate and revoke keys."),
+        "usage": Entry("keystead.cli.usage:usage", "Show what was called, by whom, when and how it ended."),
     },
 )
 click.version_option(__version__, prog_name="keystead", message="%(prog)s %(version)s")(application)

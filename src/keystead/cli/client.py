@@ -1,4 +1,4 @@
-"""A tiny client of Keystead's own API: Connect's JSON over HTTP, one call at a time.
+"""A tiny client of Keystead's own API: Connect's JSON over HTTP, one call or one stream at a time.
 
 A mutation carries an idempotency key of 128 random bits, so it may be sent once more when the connection breaks or the
 server is busy, and still happens once.
@@ -10,7 +10,7 @@ import json
 import math
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
@@ -19,6 +19,7 @@ from keystead import __version__
 from keystead.cli.connection import Connection
 from keystead.cli.message import Message
 from keystead.cli.problems import CommandError, ExitCode, Problem
+from keystead.cli.streaming import CONTENT_TYPE, FrameError, StreamBrokenError, framed, read_frames
 
 CONNECT_TIMEOUT_S = 5.0
 RETRY_WAIT_DEFAULT_S = 0.3
@@ -85,6 +86,42 @@ class Client:
         except _TryAgainError as error:
             raise CommandError(_with_hint(error, message)) from None
 
+    def stream(self, service: str, method: str, message: Mapping[str, Any]) -> Iterator[Message]:
+        """Call a method that streams, and yield its messages as they come; none may take longer than the timeout.
+
+        Raise ``StreamBrokenError`` when it breaks in a way that may pass, ``CommandError`` when it is refused.
+        """
+        body = framed(json.dumps(message, ensure_ascii=False).encode())
+        headers = {"content-type": CONTENT_TYPE, "accept-encoding": "identity"}
+        request = self._http.build_request("POST", f"/keystead.v1.{service}/{method}", content=body, headers=headers)
+        del request.headers["connect-timeout-ms"]  # a stream has no end of its own
+        try:
+            response = self._http.send(request, stream=True)
+            try:
+                yield from self._messages(response)
+            finally:
+                response.close()
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise StreamBrokenError(self._unreachable(error, sent=False).problem) from None
+        except httpx2.TransportError as error:
+            raise StreamBrokenError(self._unreachable(error, sent=True).problem) from None
+        except _TryAgainError as error:
+            raise StreamBrokenError(error.problem) from None
+
+    def _messages(self, response: httpx2.Response) -> Iterator[Message]:
+        if response.status_code != httpx2.codes.OK or response.headers.get("content-type") != CONTENT_TYPE:
+            raise self._refusal(response, _parse_object(_read_bounded(response)))
+        try:
+            for last, message in read_frames(response.iter_raw()):
+                if not last:
+                    yield message
+                elif "error" in message:
+                    error = message["error"]
+                    raise self._refusal(response, error if isinstance(error, dict) else None)
+        except FrameError as error:
+            said = f"The stream from {self._connection.url} broke: {error}."
+            raise StreamBrokenError(Problem(said, "UNREACHABLE", ExitCode.UNREACHABLE)) from None
+
     def _attempt(self, path: str, body: bytes) -> Message:
         try:
             with self._http.stream("POST", path, content=body) as response:
@@ -98,7 +135,7 @@ class Client:
             return reply
         raise self._refusal(response, reply)
 
-    def _unreachable(self, error: httpx2.TransportError, *, sent: bool) -> Exception:
+    def _unreachable(self, error: httpx2.TransportError, *, sent: bool) -> _TryAgainError:
         url, source = self._connection.url, self._connection.source
         wait_s = RETRY_WAIT_DEFAULT_S
         if isinstance(error, httpx2.TimeoutException) and sent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import click
@@ -48,6 +48,10 @@ class Caller(Protocol):
         """Call a method and return its reply."""
         ...
 
+    def stream(self, service: str, method: str, message: Mapping[str, Any]) -> Iterator[Message]:
+        """Call a method that streams."""
+        ...
+
 
 class Session:
     """Calls a server for one command."""
@@ -66,6 +70,10 @@ class Session:
         """Change something, at most once however often the call is sent."""
         once = self._idempotency_key or new_idempotency_key()
         return self._client.call(service, method, {**without_empty(message), "idempotencyKey": once})
+
+    def stream(self, service: str, method: str, message: Mapping[str, Any]) -> Iterator[Message]:
+        """Ask for a stream; what is empty in ``message`` is left out."""
+        return self._client.stream(service, method, without_empty(message))
 
     def pages(self, service: str, method: str, message: Mapping[str, Any], *, field: str) -> Message:
         """Fetch one page, or every page when ``message`` says ``everyPage``, as one reply."""

@@ -17,6 +17,10 @@ class Clock(Protocol):
         """Return milliseconds on a clock that never goes back; its zero means nothing."""
         ...
 
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds on a clock that never goes back, for what takes less than milliseconds."""
+        ...
+
 
 class SystemClock:
     """The machine's own clocks."""
@@ -28,3 +32,7 @@ class SystemClock:
     def monotonic_ms(self) -> int:
         """Return milliseconds on a clock that never goes back."""
         return time.monotonic_ns() // 1_000_000
+
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds on a clock that never goes back."""
+        return time.perf_counter_ns()

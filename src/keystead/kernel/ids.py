@@ -37,6 +37,14 @@ def is_id(text: str, prefix: str) -> bool:
     return re.fullmatch(f"{prefix}_{_SUFFIX}", text) is not None
 
 
+def dated_ms(text: str) -> int:
+    """Return the moment for which an id was made; ``text`` must have the form of one."""
+    number = 0
+    for character in text[-26:-16]:
+        number = number << 5 | _ALPHABET.index(character)
+    return number
+
+
 class IdSource:
     """Mints ids at the clock's time."""
 
@@ -53,14 +61,18 @@ class IdSource:
 class SequentialIds:
     """Mints ids on the hot path: UUIDv7 with the method of RFC 9562 §6.2 (counter), unique per process and cheap.
 
-    The 12 bits after the version and 22 of the random ones are drawn once per process; the last 40 count up.
+    The 12 bits after the version and 22 of the random ones are drawn once per process: ``process``, 8 characters.
+    The last 40 count up: ``last_ordinal``. So the time, the process and the ordinal are enough to write an id again.
     """
 
-    def __init__(self, prefix: str, random_bits: RandomBits = secrets.randbits) -> None:
-        """Draw the process's own bits from ``random_bits``."""
+    __slots__ = ("_at_ms", "_head", "_lead", "last_ordinal", "process")
+
+    def __init__(self, prefix: str, random_bits: RandomBits = secrets.randbits, *, process: str | None = None) -> None:
+        """Draw the process's own bits from ``random_bits``, or take over those of another in ``process``."""
         self._lead = prefix + "_"
-        self._process = encode_base32(0x7 << 36 | random_bits(12) << 24 | 0b10 << 22 | random_bits(22), 8)
-        self._counter = random_bits(32)
+        drawn = process or encode_base32(0x7 << 36 | random_bits(12) << 24 | 0b10 << 22 | random_bits(22), 8)
+        self.process = drawn
+        self.last_ordinal = random_bits(32)
         self._at_ms = -1
         self._head = ""
 
@@ -68,8 +80,13 @@ class SequentialIds:
         """Make the next id, dated ``now_ms``."""
         if now_ms != self._at_ms:
             self._at_ms = now_ms
-            self._head = self._lead + encode_base32(now_ms, 10) + self._process
-        count = self._counter = (self._counter + 1) & 0xFF_FFFF_FFFF
+            self._head = self._lead + encode_base32(now_ms, 10) + self.process
+        count = self.last_ordinal = (self.last_ordinal + 1) & 0xFF_FFFF_FFFF
         pairs = _PAIRS
         high, low = count >> 20, count & 0xF_FFFF
         return f"{self._head}{pairs[high >> 10]}{pairs[high & 0x3FF]}{pairs[low >> 10]}{pairs[low & 0x3FF]}"
+
+    def again(self, at_ms: int, ordinal: int) -> str:
+        """Write the id again that was the ``ordinal``-th, dated ``at_ms``; the next one counts on from it."""
+        self.last_ordinal = ordinal - 1
+        return self.next(at_ms)

@@ -18,6 +18,10 @@ class KeyKind(StrEnum):
     OPERATOR = "operator"
 
 
+VERIFIED_KINDS = frozenset({KeyKind.CUSTOMER, KeyKind.SERVICE})
+"""The kinds that get verdicts, and so have usage; the others call Keystead itself."""
+
+
 class KeyState(StrEnum):
     """Whether a key works; ``EXPIRED`` is derived from the time and never stored."""
 

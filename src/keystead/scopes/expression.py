@@ -153,3 +153,14 @@ def missing(text: str, grants: Grants) -> tuple[str, ...]:
     if not text or (text in grants.exact and "*" not in text):
         return ()
     return parse(text).missing(grants)
+
+
+def asked(text: str) -> frozenset[str]:
+    """Return every scope that the expression ``text`` names; raise ``ScopeExpressionError`` when it is none."""
+    return _named(parse(text)) if text else frozenset()
+
+
+def _named(expression: Expression) -> frozenset[str]:
+    if isinstance(expression, Ask):
+        return frozenset((expression.scope,))
+    return frozenset().union(*[_named(part) for part in expression.parts])

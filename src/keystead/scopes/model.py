@@ -45,6 +45,12 @@ def check_granted(bounds: Bounds, field: str, scopes: Sequence[str]) -> None:
         bounds.add(field, "must not name a scope twice")
 
 
+def covering(scope: str) -> frozenset[str]:
+    """Return every scope that grants what ``scope`` does: itself, and the wildcards over it."""
+    action, _, resource = scope.partition(":")
+    return frozenset((scope, f"{action}:*", f"*:{resource}", "*:*"))
+
+
 class Grants:
     """What a key may do, ready to be asked. Immutable and shared between keys with the same scopes."""
 
@@ -67,9 +73,7 @@ class Grants:
 
     def cover(self, scope: str) -> bool:
         """Say whether everything that ``scope`` grants, wildcards included, is granted here as well."""
-        action, _, resource = scope.partition(":")
-        wanted = {scope, f"{action}:*", f"*:{resource}", "*:*"}
-        return not wanted.isdisjoint(self.exact)
+        return not covering(scope).isdisjoint(self.exact)
 
     def lacking(self, scopes: Iterable[str]) -> list[str]:
         """Return those of ``scopes`` that are not covered."""

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+
+from keystead.kernel.walls import BOTH_ENVIRONMENTS, Environment, TenantScope
+
+__all__ = [
+    "BOTH_ENVIRONMENTS",
+    "RESERVED_BRAND",
+    "SYSTEM_WORKSPACE_ID",
+    "Environment",
+    "Owner",
+    "TenantScope",
+    "Workspace",
+]
 
 SYSTEM_WORKSPACE_ID = "wsp_00000000000000000000000000"
 RESERVED_BRAND = "keystead"
-
-
-class Environment(StrEnum):
-    """One of a workspace's two worlds; ``ALL`` only for management and operator keys."""
-
-    LIVE = "live"
-    TEST = "test"
-    ALL = "all"
-
-
-BOTH_ENVIRONMENTS = frozenset({Environment.LIVE, Environment.TEST, Environment.ALL})
-
-
-@dataclass(frozen=True, slots=True)
-class TenantScope:
-    """The walls around one caller: a workspace and the environments of it that he may see.
-
-    Only authentication and the command line's bootstrap make one; every store takes one, so nothing reads across.
-    """
-
-    workspace_id: str
-    environments: frozenset[Environment]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -39,7 +39,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One unary method; ``service`` is the full name and ``path`` is what both gRPC and Connect call it by."""
+    """One method; ``service`` is the full name and ``path`` is what both gRPC and Connect call it by."""
 
     service: str
     name: str
@@ -47,12 +47,19 @@ class Method:
     request: type[Message]
     reply: type[Message]
     access: Access
+    client_streaming: bool = False
+    server_streaming: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Whether either side may send more than one message."""
+        return self.client_streaming or self.server_streaming
 
 
 class Call:
     """What the wire said about one call, read when it is asked for: most calls need one header and no more."""
 
-    __slots__ = ("_address", "_ends_at_s", "_metadata", "method", "response_headers")
+    __slots__ = ("_address", "_ends_at_s", "_metadata", "method", "response_headers", "traced")
 
     def __init__(self, method: Method, metadata: Metadata, address: str, remaining_s: float | None) -> None:
         """Keep what the engine knows: ``address`` in its own spelling, ``remaining_s`` as the deadline leaves it."""
@@ -62,6 +69,8 @@ class Call:
         self._ends_at_s = None if remaining_s is None else time.monotonic() + remaining_s
         self.response_headers: dict[str, str] = {}
         """Printable ASCII to go with the reply: HTTP headers, or gRPC's initial metadata (trailing with an error)."""
+        self.traced: bool | None = None
+        """Whether the call has a span; None before that was decided."""
 
     def header(self, name: str) -> str:
         """Return the header ``name`` (lower case), repeated values joined by ", "; "" when it is absent or binary.
@@ -110,6 +119,12 @@ class Call:
 Dispatcher = Callable[[Call, Message], Awaitable[Message | bytes]]
 """Answers one call, with a message or with the reply already serialised; refuses by raising a ``KeysteadError``."""
 
+StreamDispatcher = Callable[[Call, Message | AsyncIterator[Message]], AsyncGenerator[Message, None]]
+"""Answers one call of a method that streams: with one message when its client sends only one, else with them all.
+
+Refuses by raising a ``KeysteadError``, also in the middle; whoever stops asking for messages closes the generator.
+"""
+
 Outcome = Message | bytes | Exception | None
 
 Batch = Callable[[Sequence[tuple[Call, Message]]], Sequence[Outcome]]
@@ -120,7 +135,7 @@ An exception refuses its call, ``None`` sends it to the dispatcher. What the bat
 
 
 def methods_of(service: ServiceDescriptor) -> list[Method]:
-    """Bind the methods of ``service``; raises ``NotImplementedError`` when one streams."""
+    """Bind the methods of ``service``."""
     return [_method(service, method) for method in service.methods]
 
 
@@ -145,8 +160,6 @@ def _printable(name: str, value: str) -> str:
 
 
 def _method(service: ServiceDescriptor, method: MethodDescriptor) -> Method:
-    if method.client_streaming or method.server_streaming:
-        raise NotImplementedError(f"{method.full_name} streams, which the transport does not serve")
     access = method.GetOptions().Extensions[options_pb2.access]
     return Method(
         service=service.full_name,
@@ -161,4 +174,6 @@ def _method(service: ServiceDescriptor, method: MethodDescriptor) -> Method:
             returns_secret=access.returns_secret,
             mutates=access.mutates,
         ),
+        client_streaming=method.client_streaming,
+        server_streaming=method.server_streaming,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from keystead.gen.v1 import keys_pb2, owners_pb2, verification_pb2, workspaces_pb2
+from keystead.gen.v1 import entitlements_pb2, keys_pb2, owners_pb2, usage_pb2, verification_pb2, workspaces_pb2
 from keystead.transport.calls import Method, methods_of
 
 SERVICES: tuple[ServiceDescriptor, ...] = (
@@ -12,6 +12,8 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
     owners_pb2.DESCRIPTOR.services_by_name["OwnerService"],
     keys_pb2.DESCRIPTOR.services_by_name["KeyService"],
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"],
+    usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
+    entitlements_pb2.DESCRIPTOR.services_by_name["EntitlementService"],
 )
 
 

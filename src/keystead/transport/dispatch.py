@@ -7,7 +7,8 @@ A mutation runs in one unit of work that also keeps its reply for a retry (P9).
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from google.protobuf.message import Message
@@ -24,28 +25,47 @@ from keystead.keys.ports import Units
 from keystead.keys.principal import Principal
 from keystead.transport.calls import Access, Call, Outcome
 from keystead.transport.context import Context
+from keystead.transport.errors import MethodNotFoundError
+from keystead.transport.services.entitlements import EntitlementHandlers
+from keystead.transport.services.grants import GrantHandlers
 from keystead.transport.services.keys import KeyHandlers
+from keystead.transport.services.outcome_streams import OutcomeStreamHandlers
+from keystead.transport.services.outcomes import OutcomeHandlers
 from keystead.transport.services.owners import OwnerHandlers
+from keystead.transport.services.tailing import TailingHandlers
+from keystead.transport.services.usage import UsageHandlers
 from keystead.transport.services.verification import VerificationHandlers
 from keystead.transport.services.workspaces import WorkspaceHandlers
+from keystead.transport.streaming import OpenStreams
 from keystead.verification.authentication import Authenticator, Refusals
 
 _HEADER_CHARACTERS = 256
 VERIFY_KEY = "/keystead.v1.VerificationService/VerifyKey"
-_BATCH_VERIFY = "/keystead.v1.VerificationService/BatchVerify"
 
 UnitHandler = Callable[[Context, Any], Awaitable[Message]]
 FreeHandler = Callable[[Principal, Any], Awaitable[Message]]
+FreeService = VerificationHandlers | OutcomeHandlers | UsageHandlers | EntitlementHandlers
+StreamHandler = Callable[[Principal, Any], AsyncGenerator[Message, None]]
 
 
-def unit_handlers(*services: KeyHandlers | OwnerHandlers | WorkspaceHandlers) -> dict[str, UnitHandler]:
+def unit_handlers(*services: KeyHandlers | GrantHandlers | OwnerHandlers | WorkspaceHandlers) -> dict[str, UnitHandler]:
     """Map method names (``CreateKey``) to the handlers that serve them; names are unique over all services."""
-    found: dict[str, UnitHandler] = {}
-    for service in services:
-        for name in vars(type(service)):
-            if not name.startswith("_"):
-                found[_method_name(name)] = getattr(service, name)
-    return found
+    return {name: handler for service in services for name, handler in _handlers_of(service)}
+
+
+def free_handlers(*services: FreeService) -> dict[str, FreeHandler]:
+    """Map method names to the handlers that need no unit of work."""
+    return {name: handler for service in services for name, handler in _handlers_of(service)}
+
+
+def stream_handlers(*services: TailingHandlers | OutcomeStreamHandlers) -> dict[str, StreamHandler]:
+    """Map method names to the handlers of those that stream."""
+    return {name: handler for service in services for name, handler in _handlers_of(service)}
+
+
+def _handlers_of(service: object) -> list[tuple[str, Any]]:
+    names = [name for name in vars(type(service)) if not name.startswith("_")]
+    return [(_method_name(name), getattr(service, name)) for name in names]
 
 
 def _method_name(handler_name: str) -> str:
@@ -64,14 +84,20 @@ class CallDispatcher:
         memory: ReplyMemory,
         verification: VerificationHandlers,
         handlers: Mapping[str, UnitHandler],
+        free_handlers: Mapping[str, FreeHandler],
+        stream_handlers: Mapping[str, StreamHandler],
+        streams: OpenStreams,
     ) -> None:
-        """Serve ``handlers`` inside ``units``, and ``verification`` without."""
+        """Serve ``handlers`` inside ``units``, all others without."""
         self._authenticator = authenticator
         self._refusals = refusals
         self._units = units
         self._memory = memory
         self._verification = verification
         self._handlers = handlers
+        self._free_handlers = free_handlers
+        self._stream_handlers = stream_handlers
+        self._streams = streams
 
     async def __call__(self, call: Call, request: Any) -> Message | bytes:
         """Answer ``call``; raise a ``KeysteadError`` to refuse it."""
@@ -83,12 +109,37 @@ class CallDispatcher:
                 return self._verification.verify_warm(caller, request) or await self._verification.verify_key(
                     caller, request
                 )
-            if path == _BATCH_VERIFY:
-                return await self._verification.batch_verify(caller, request)
+            free = self._free_handlers.get(call.method.name)
+            if free is not None:
+                return await free(caller, request)
             return await self._in_unit(call, caller, request)
         except KeysteadError as refused:
             self._count(call, refused)
             raise
+
+    async def stream(self, call: Call, request: Message | AsyncIterator[Message]) -> AsyncGenerator[Message, None]:
+        """Answer ``call`` message by message; who calls, and whether he may, is asked again while it lasts (P3)."""
+
+        async def check() -> Principal:
+            caller = await self._caller(call)
+            _demand_access(caller, call.method.access)
+            return caller
+
+        try:
+            caller = await check()
+            handler = self._stream_handlers.get(call.method.name)
+            if handler is None:
+                raise MethodNotFoundError(call.method.path)
+            async with aclosing(self._streams.carry(handler(caller, request), check)) as messages:
+                async for message in messages:
+                    yield message
+        except KeysteadError as refused:
+            self._count(call, refused)
+            raise
+
+    def end_streams(self) -> None:
+        """End every stream with UNAVAILABLE and take no more: the server stops, and they would outlast any grace."""
+        self._streams.end()
 
     def verify_now(self, calls: Sequence[tuple[Call, Any]]) -> list[Outcome]:
         """Answer those ``VerifyKey`` calls of a batch that need no awaiting; None sends a call the long way."""

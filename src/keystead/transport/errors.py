@@ -137,6 +137,16 @@ class MethodNotFoundError(KeysteadError):
         super().__init__(public=f"There is no method {path[:200]}.", metadata={"method": path[:200]})
 
 
+class GrpcOnlyError(KeysteadError):
+    """Raised when a method whose client streams is called over HTTP, where it is none."""
+
+    code = "method_not_found"
+
+    def __init__(self, path: str, instead: str) -> None:
+        """Name the path, and say what to call ``instead``, or nothing."""
+        super().__init__(public=f"{path} streams both ways and is for gRPC alone{instead}.", metadata={"method": path})
+
+
 class MethodNotAllowedError(KeysteadError):
     """Raised when a method is called by anything but POST."""
 

@@ -29,6 +29,9 @@ MESSAGE_MAXIMUM_BYTES = 1_000
 DETAILS_MAXIMUM_BYTES = 2_048
 """Together they stay under the 8 KiB of metadata that gRPC clients take by default, base64 and percents included."""
 
+COUNTS: dict[str, int] = dict.fromkeys(TABLE, 0)
+"""How many calls this process has refused since it started, by code."""
+
 _VALUE_MAXIMUM_BYTES = 256
 _FRAMING_BYTES = 8
 _log = structlog.get_logger(__name__)
@@ -78,6 +81,7 @@ def _unexpected(error: Exception, path: str) -> Refusal:
 
 def _refusal(error: KeysteadError) -> Refusal:
     statuses = TABLE[error.code]
+    COUNTS[error.code] += 1
     details = tuple(_details(error))
     status = status_pb2.Status(code=statuses.grpc.value[0], message=shorten(error.public, MESSAGE_MAXIMUM_BYTES))
     for detail in details:

@@ -32,6 +32,7 @@ class Entry:
         "epoch",
         "expires_at_ms",
         "grants",
+        "journal_mark",
         "key_id",
         "kind",
         "last_used_at_ms",
@@ -72,6 +73,7 @@ class Entry:
         )
         self.usable = key.state is KeyState.ACTIVE and not key.owner_suspended
         self.epoch = epoch
+        self.journal_mark = 0
         self.last_used_at_ms = 0
         self.dirty = False
 
@@ -90,7 +92,7 @@ class Entry:
 
 
 class EntryCache:
-    """Entries by digest, at most ``capacity``."""
+    """Entries by digest, at most ``capacity``; ``evicted`` counts those that had to make room."""
 
     def __init__(self, capacity: int, *, chooser: random.Random | None = None) -> None:
         """Keep at most ``capacity`` entries; ``chooser`` draws the eviction samples (nothing secret)."""
@@ -98,6 +100,7 @@ class EntryCache:
         self._chooser = chooser or random.Random()  # noqa: S311 -- eviction, not secrecy
         self._digests: list[bytes] = []
         self.entries: dict[bytes, Entry] = {}
+        self.evicted = 0
 
     def put(self, digest: bytes, entry: Entry) -> None:
         """Keep ``entry``, in the place of an older one when the cache is full."""
@@ -115,6 +118,7 @@ class EntryCache:
         places = [self._chooser.randrange(len(self._digests)) for _ in range(_SAMPLE)]
         place = min(places, key=lambda index: self.entries[self._digests[index]].last_used_at_ms)
         del self.entries[self._digests[place]]
+        self.evicted += 1
         return place
 
 

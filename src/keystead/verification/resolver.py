@@ -41,6 +41,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a resolver holds now: proven secrets, prefixes known to be refused, and searches under way.
+
+    ``evicted`` counts the secrets that had to make room since the process started.
+    """
+
+    secrets: int
+    refused: int
+    flights: int
+    evicted: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Refused:
     """A prefix under one master that needs no store read for now: unknown (``entry`` None), or refused by its state."""
 
@@ -76,6 +89,11 @@ class SecretResolver:
         self._digest_state = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=DIGEST_BYTES)
         self._refused: dict[tuple[str, str], _Refused] = {}
         self._flights: dict[bytes, asyncio.Task[Resolved]] = {}
+
+    @property
+    def held(self) -> Held:
+        """How much is held."""
+        return Held(len(self._entries), len(self._refused), len(self._flights), self._cache.evicted)
 
     def digest(self, text: str) -> bytes:
         """Return what ``text`` is known under in this process."""

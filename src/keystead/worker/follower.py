@@ -32,6 +32,15 @@ class LogFollower:
         self._lease = lease
         self._clock = clock
         self._cursor: Cursor | None = None
+        self.events_read = 0
+        """Events that were read in their places since the start."""
+        self.unplaced = 0
+        """Events that waited for their place in the log when it was last read."""
+
+    @property
+    def applied_seq(self) -> int:
+        """The place in the log up to which it was read; 0 before the first turn."""
+        return 0 if self._cursor is None else self._cursor.seq
 
     async def turn(self) -> None:
         """Read everything that is new; raise ``UnavailableError`` when the database does not answer."""
@@ -65,6 +74,8 @@ class LogFollower:
             return LogPage((), (), more=True)
         for event in (*page.placed, *page.unplaced):
             self._touches.touch(event.touches)
+        self.events_read += len(page.placed)
+        self.unplaced = len(page.unplaced)
         if page.placed:
             last = page.placed[-1]
             self._cursor = Cursor(last.seq or 0, last.leaf_hash)

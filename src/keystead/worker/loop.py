@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -19,9 +20,11 @@ class Loop:
         self, name: str, step: Callable[[], Awaitable[None]], *, interval_ms: int, once_more: bool = False
     ) -> None:
         """Name the loop for the log; ``once_more`` runs a last step when it is stopped."""
-        self._name = name
+        self.name = name
+        self.succeeded_at_s = time.monotonic()
+        """When the last step began that came to its end without an error; at first when the loop was made."""
         self._step = step
-        self._interval_s = interval_ms / 1_000
+        self.interval_s = interval_ms / 1_000
         self._once_more = once_more
         self._stopped = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -29,7 +32,7 @@ class Loop:
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._run(), name=self._name)
+        self._task = asyncio.create_task(self._run(), name=self.name)
 
     async def stop(self) -> None:
         """End after the step under way; return when it has ended."""
@@ -43,24 +46,31 @@ class Loop:
         while not self._stopped.is_set():
             await self._turn()
             try:
-                await asyncio.wait_for(self._stopped.wait(), self._interval_s)
+                await asyncio.wait_for(self._stopped.wait(), self.interval_s)
             except TimeoutError:
                 continue
 
     async def _turn(self) -> None:
+        began_at_s = time.monotonic()
         try:
             await self._step()
         except KeysteadError as error:
             self._failed(error.internal or error.public)
         except Exception:  # noqa: BLE001 -- the loop must outlive whatever a step raises
-            _log.exception("step failed", loop=self._name)
+            _log.exception("step failed", loop=self.name)
         else:
             if self._failing:
-                _log.info("loop recovered", loop=self._name)
+                _log.info("loop recovered", loop=self.name)
             self._failing = False
+            self.succeeded_at_s = began_at_s
+
+    @property
+    def behind_s(self) -> float:
+        """Seconds since the last good step began."""
+        return time.monotonic() - self.succeeded_at_s
 
     def _failed(self, reason: str) -> None:
         """Log the first of a row of failures: an outage of an hour is not worth 14,400 lines."""
         if not self._failing:
-            _log.warning("loop failing", loop=self._name, reason=reason)
+            _log.warning("loop failing", loop=self.name, reason=reason)
         self._failing = True

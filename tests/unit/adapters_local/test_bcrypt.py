@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from keystead.adapters.bcrypt.hashing import BcryptHasher, LaneSize, _Pool
+from keystead.adapters.bcrypt.hashing import BcryptHasher, LaneSize, Pool
 from keystead.keys.errors import OverloadedError
 from keystead.keys.ports import Lane
 
@@ -72,7 +72,7 @@ class Blocked:
         return "done"
 
 
-async def busy(pool: _Pool, work: Callable[[], str], count: int) -> list[asyncio.Task[str]]:
+async def busy(pool: Pool, work: Callable[[], str], count: int) -> list[asyncio.Task[str]]:
     """Begin ``work`` ``count`` times."""
     tasks = [asyncio.create_task(pool.run(work)) for _ in range(count)]
     await asyncio.sleep(0)
@@ -81,7 +81,7 @@ async def busy(pool: _Pool, work: Callable[[], str], count: int) -> list[asyncio
 
 async def test_a_full_lane_sheds_at_once_with_a_delay() -> None:
     """What neither runs nor may wait is refused immediately; when there is room again it is taken."""
-    pool, work = _Pool(Lane.VERIFY, LaneSize(threads=1, waiting=2)), Blocked()
+    pool, work = Pool(Lane.VERIFY, LaneSize(threads=1, waiting=2)), Blocked()
     running = await busy(pool, work, 3)
     with pytest.raises(OverloadedError) as caught:
         await pool.run(work)
@@ -95,7 +95,7 @@ async def test_a_full_lane_sheds_at_once_with_a_delay() -> None:
 
 async def test_the_delay_grows_with_the_queue() -> None:
     """Who is shed is told about how long the queue takes."""
-    pool, work = _Pool(Lane.VERIFY, LaneSize(threads=2, waiting=198)), Blocked()
+    pool, work = Pool(Lane.VERIFY, LaneSize(threads=2, waiting=198)), Blocked()
     running = await busy(pool, work, 200)
     with pytest.raises(OverloadedError) as caught:
         await pool.run(work)
@@ -108,7 +108,7 @@ async def test_the_delay_grows_with_the_queue() -> None:
 async def test_lanes_do_not_wait_for_one_another(hasher: BcryptHasher) -> None:
     """While verification is full and stuck, minting goes on (P11)."""
     work = Blocked()
-    running = await busy(hasher._pools[Lane.VERIFY], work, 2)
+    running = await busy(hasher.pools[Lane.VERIFY], work, 2)
     with pytest.raises(OverloadedError):
         await hasher.check(MATERIAL, "$2b$04$" + "x" * 53, Lane.VERIFY)
     assert await hasher.hash(MATERIAL)
@@ -118,7 +118,7 @@ async def test_lanes_do_not_wait_for_one_another(hasher: BcryptHasher) -> None:
 
 async def test_a_caller_who_goes_away_keeps_his_place_until_the_work_is_done() -> None:
     """A thread that hashes cannot be stopped, so its place counts as taken: who leaves cannot overfill a lane."""
-    pool, work = _Pool(Lane.VERIFY, LaneSize(threads=1, waiting=0)), Blocked()
+    pool, work = Pool(Lane.VERIFY, LaneSize(threads=1, waiting=0)), Blocked()
     (left,) = await busy(pool, work, 1)
     left.cancel()
     await asyncio.wait([left])

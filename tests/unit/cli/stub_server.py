@@ -1,7 +1,8 @@
 """A server of the tests' own that speaks Connect's JSON on a real socket, and holds every request to the contract.
 
 What a request says is parsed against the proto, strictly, so a command that sends a field nobody knows fails its test;
-a mutation must carry an idempotency key good enough for a secret, and nothing else may carry one.
+a mutation must carry an idempotency key good enough for a secret, and nothing else may carry one. A method that streams
+is asked in frames and answered in frames.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,12 +21,14 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 
-from keystead.gen.v1 import keys_pb2, options_pb2, owners_pb2, workspaces_pb2
+from keystead.gen.v1 import entitlements_pb2, keys_pb2, options_pb2, owners_pb2, usage_pb2, workspaces_pb2
 
 Json = dict[str, Any]
 
 MANAGEMENT_KEY = "keystead_live_stub"
-_FILES = (keys_pb2, owners_pb2, workspaces_pb2)
+STREAM_TYPE = "application/connect+json"
+_FILES = (entitlements_pb2, keys_pb2, owners_pb2, usage_pb2, workspaces_pb2)
+_FRAME_HEADER_BYTES = 5
 _IDEMPOTENCY_CHARACTERS = 22
 
 
@@ -66,6 +69,20 @@ def reply(message: Message) -> Answer:
     """Answer with ``message`` as the real server writes it: fields without presence are printed also when empty."""
     body = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
     return Answer(json.dumps(body).encode())
+
+
+def stream(messages: Sequence[Message], last: Json | None) -> Answer:
+    """Answer with ``messages`` in a frame each, and ``last`` in the frame that ends them; None cuts them off."""
+    written = [json_format.MessageToDict(message, always_print_fields_with_no_presence=True) for message in messages]
+    frames = [_frame(0, message) for message in written]
+    if last is not None:
+        frames.append(_frame(2, last))
+    return Answer(b"".join(frames), headers={"content-type": STREAM_TYPE})
+
+
+def _frame(flags: int, content: Json) -> bytes:
+    body = json.dumps(content).encode()
+    return bytes([flags]) + len(body).to_bytes(4, "big") + body
 
 
 def refusal(
@@ -139,7 +156,9 @@ class StubServer:
     def take(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Hold one request to the contract and choose the answer."""
         method = method_named(path)
-        content: Json = json.loads(body)
+        if method.server_streaming != (headers.get("content-type") == STREAM_TYPE):
+            self.complaints.append(f"{path} is asked as {headers.get('content-type')}")
+        content: Json = json.loads(body[_FRAME_HEADER_BYTES:] if method.server_streaming else body)
         message = GetMessageClass(method.input_type)()
         try:
             json_format.ParseDict(content, message)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keystead.gen.v1 import keys_pb2, owners_pb2, workspaces_pb2
+from keystead.gen.v1 import keys_pb2, owners_pb2, usage_pb2, workspaces_pb2
 from tests.unit.cli.conftest import SECRET, CommandLine, sample_key
 from tests.unit.cli.stub_server import StubServer, is_mutation, method_named, reply
 
@@ -149,6 +149,48 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
         {"workspace": {"id": WORKSPACE, "name": "n", "etag": ""}, "updateMask": "name"},
     ),
     (f"workspaces delete {WORKSPACE} --yes", "DeleteWorkspace", {"workspaceId": WORKSPACE}),
+    (
+        (
+            "usage show --from 2026-01-01 --to 2026-01-02T00:00:00Z --interval day --by code --secret sec_x --owner o"
+            " --operation op --code rate_limited --environment test --tag t --time-zone Europe/Rome"
+        ),
+        "QueryUsage",
+        {
+            "from": "2026-01-01T00:00:00.000Z",
+            "to": "2026-01-02T00:00:00.000Z",
+            "interval": "DAY",
+            "groupBy": "CODE",
+            "filter": {
+                "secretId": "sec_x",
+                "ownerId": "o",
+                "operation": "op",
+                "code": "RATE_LIMITED",
+                "environment": "TEST",
+                "tag": "t",
+            },
+            "timeZone": "Europe/Rome",
+        },
+    ),
+    (
+        "usage show --from 2026-01-01 --to 2026-01-02",
+        "QueryUsage",
+        {"from": "2026-01-01T00:00:00.000Z", "to": "2026-01-02T00:00:00.000Z", "interval": "HOUR"},
+    ),
+    (
+        f"usage top --from 2026-01-01 --by owner --limit 3 --key {KEY}",
+        "TopUsage",
+        {"from": "2026-01-01T00:00:00.000Z", "groupBy": "OWNER", "limit": 3, "filter": {"keyId": KEY}},
+    ),
+    (
+        f"usage calls --from 2026-01-01 --limit 7 --key {KEY}",
+        "ListCalls",
+        {"from": "2026-01-01T00:00:00.000Z", "pageSize": 7, "filter": {"keyId": KEY}},
+    ),
+    (
+        "usage unused --for 90d --owner o --environment live --page-size 7 --page-token x",
+        "ListUnusedGrants",
+        {"unusedFor": "7776000s", "ownerId": "o", "environment": "LIVE", "pageSize": 7, "pageToken": "x"},
+    ),
 )
 
 
@@ -166,14 +208,15 @@ def test_a_command_says_what_it_was_told(
 
 
 def test_every_method_has_a_command() -> None:
-    """Nothing that the services of keys, owners and workspaces can do is out of the command line's reach."""
+    """Nothing that the services of keys, owners, workspaces and usage can do is out of the command line's reach."""
     services = (
         keys_pb2.DESCRIPTOR.services_by_name["KeyService"],
         owners_pb2.DESCRIPTOR.services_by_name["OwnerService"],
         workspaces_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
+        usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
     )
     named = {method.name for service in services for method in service.methods}
-    assert named == {method for _, method, _ in CASES} | {"IdentifyKey"}
+    assert named == {method for _, method, _ in CASES} | {"IdentifyKey", "GetKeyUsage", "TailCalls"}
 
 
 def test_the_stub_knows_mutations_from_questions() -> None:

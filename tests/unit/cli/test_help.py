@@ -89,13 +89,28 @@ def test_lists_of_commands_say_what_the_commands_say(entry: Entry) -> None:
     assert (command.help or "").strip().split("\n\n")[0] == entry.sentence
 
 
-@pytest.mark.parametrize("module", ("reading", "making", "changing", "revoking", "checking"))
-def test_commands_about_keys_load_no_server(module: str) -> None:
+@pytest.mark.parametrize(
+    "module",
+    (
+        "keys.reading",
+        "keys.making",
+        "keys.changing",
+        "keys.revoking",
+        "keys.checking",
+        "usage.showing",
+        "usage.ranking",
+        "usage.calls",
+        "usage.tailing",
+        "usage.grants",
+        "usage.reconciling",
+    ),
+)
+def test_commands_that_ask_a_server_load_none(module: str) -> None:
     """A command that talks to a server starts quickly: it loads nothing of the server, rich when there is something
     to show, and the HTTP client when there is something to send.
     """
     heavy = {"keystead.bootstrap", "keystead.config", "sqlalchemy", "grpc", "uvicorn", "pydantic", "rich", "httpx2"}
-    code = f"import keystead.__main__, keystead.cli.keys.{module}, sys; print(*sys.modules)"
+    code = f"import keystead.__main__, keystead.cli.{module}, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert heavy & set(loaded.stdout.split()) == set()
 

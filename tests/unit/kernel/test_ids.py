@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keystead.kernel.ids import IdSource, SequentialIds, encode_base32, is_id, new_id
+from keystead.kernel.ids import IdSource, SequentialIds, dated_ms, encode_base32, is_id, new_id
 from tests.fakes import BEGINNING_MS, FixedRandom, ManualClock
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -36,6 +36,7 @@ def test_an_id_is_a_uuid_of_version_7_and_dated(now_ms: int, seed: int) -> None:
     assert found.version == 7
     assert found.variant == uuid.RFC_4122
     assert moment_of(made) == now_ms
+    assert dated_ms(made) == now_ms
 
 
 def test_every_random_bit_reaches_the_id() -> None:
@@ -103,7 +104,7 @@ def test_sequential_ids_are_unique_and_well_formed() -> None:
 def test_sequential_ids_survive_the_end_of_their_counter() -> None:
     """When the 40 bits are used up the counter begins anew, and ids keep their form."""
     ids = SequentialIds("ver", lambda count: (1 << count) - 1)
-    ids._counter = 0xFF_FFFF_FFFE
+    ids.last_ordinal = 0xFF_FFFF_FFFE
     made = [ids.next(1) for _ in range(3)]
     assert len(set(made)) == 3
     assert all(is_id(text, "ver") for text in made)
@@ -113,3 +114,16 @@ def test_two_processes_do_not_share_ids() -> None:
     """Processes draw 66 bits of their own, so equal counters do not collide."""
     one, two = (SequentialIds("ver", FixedRandom(seed).bits) for seed in (1, 2))
     assert {one.next(1) for _ in range(100)}.isdisjoint({two.next(1) for _ in range(100)})
+
+
+def test_a_sequential_id_can_be_written_again() -> None:
+    """Time, process and ordinal are all of an id: a journal that keeps the three gives back the answer's very id."""
+    ids = SequentialIds("ver", FixedRandom().bits)
+    again = SequentialIds("ver", FixedRandom(2).bits, process=ids.process)
+    assert len(ids.process) == 8
+    made = [(ids.next(BEGINNING_MS + step // 3), BEGINNING_MS + step // 3, ids.last_ordinal) for step in range(100)]
+    assert [again.again(at_ms, ordinal) for _, at_ms, ordinal in reversed(made)] == [
+        text for text, _, _ in reversed(made)
+    ]
+    ids.last_ordinal = 0xFF_FFFF_FFFF
+    assert ids.next(1) == again.again(1, 0)

@@ -62,6 +62,7 @@ def test_the_system_clock_tells_the_machines_time() -> None:
     before_ms = time.time_ns() // 1_000_000
     assert before_ms <= clock.now_ms() <= time.time_ns() // 1_000_000
     assert clock.monotonic_ms() <= clock.monotonic_ms()
+    assert clock.monotonic_ns() <= clock.monotonic_ns()
 
 
 def test_owners_of_two_workspaces_are_two_subjects() -> None:

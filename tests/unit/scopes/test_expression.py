@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from keystead.scopes import expression
 from keystead.scopes.errors import ScopeExpressionError
-from keystead.scopes.expression import AllOf, AnyOf, Ask, Expression, missing, parse
+from keystead.scopes.expression import AllOf, AnyOf, Ask, Expression, asked, missing, parse
 from keystead.scopes.model import Grants
 
 SCOPES = [f"{action}:{resource}" for action in ("read", "write") for resource in ("a", "b", "and", "or")]
@@ -173,3 +173,20 @@ def test_parsed_expressions_are_kept_and_bounded() -> None:
     for number in range(5_000):
         parse(f"read:flood{number}")
     assert parse.cache_info().currsize <= expression._KEPT
+
+
+@given(tree=trees(), draw=st.data())
+def test_every_scope_that_an_expression_names_is_asked(tree: Node, draw: st.DataObject) -> None:
+    """What an expression names is found, whichever part of it would have been enough."""
+
+    def leaves(node: Node) -> set[str]:
+        return {node} if isinstance(node, str) else set().union(*[leaves(part) for part in node[1]])
+
+    assert asked(write(tree, draw)) == leaves(tree)
+
+
+def test_an_empty_expression_asks_for_nothing() -> None:
+    """A call without an expression names no scope; a broken one is told."""
+    assert asked("") == frozenset()
+    with pytest.raises(ScopeExpressionError):
+        asked("read:")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from keystead.kernel.bounds import Bounds
 from keystead.kernel.errors import InvalidRequestError
-from keystead.scopes.model import Grants, check_granted, is_asked_scope, is_granted_scope
+from keystead.scopes.model import Grants, check_granted, covering, is_asked_scope, is_granted_scope
 
 ACTIONS = ("read", "write")
 RESOURCES = ("invoices", "reports")
@@ -101,3 +101,9 @@ def test_a_key_holds_at_most_100_scopes_each_once() -> None:
     assert fields_of(hundred) == []
     assert fields_of([*hundred, "read:more"]) == ["scopes"]
     assert fields_of(["read:*", "wrong", "read:*"]) == ["scopes[1]", "scopes"]
+
+
+@given(asked=st.sampled_from(ASKED), granted=st.sampled_from(GRANTABLE))
+def test_what_covers_a_scope_is_what_grants_it(asked: str, granted: str) -> None:
+    """The grants that cover a scope are those that allow it, part by part."""
+    assert (granted in covering(asked)) is allows(granted, asked)

@@ -36,17 +36,24 @@ def test_methods_are_bound_as_the_contract_writes_them(method: Method) -> None:
     assert any(each.access.operator for each in workspaces)
 
 
-def test_a_method_that_streams_is_not_served_by_halves() -> None:
-    """A contract that the transport cannot serve stops the server at its start, not a client at its first call."""
+def test_a_method_is_known_to_stream() -> None:
+    """Who sends more than one message is read from the contract, so no transport takes a stream for a plain call."""
     file = descriptor_pb2.FileDescriptorProto(name="streams.proto", package="streams")
     file.message_type.add(name="Empty")
-    file.service.add(name="Streams").method.add(
-        name="Watch", input_type=".streams.Empty", output_type=".streams.Empty", server_streaming=True
-    )
+    service = file.service.add(name="Streams")
+    for name, client, server in (("Ask", False, False), ("Watch", False, True), ("Talk", True, True)):
+        service.method.add(
+            name=name,
+            input_type=".streams.Empty",
+            output_type=".streams.Empty",
+            client_streaming=client,
+            server_streaming=server,
+        )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    with pytest.raises(NotImplementedError, match=r"streams\.Streams\.Watch"):
-        methods_of(pool.FindServiceByName("streams.Streams"))
+    bound = methods_of(pool.FindServiceByName("streams.Streams"))
+    assert [(it.client_streaming, it.server_streaming) for it in bound] == [(False, False), (False, True), (True, True)]
+    assert [it.streams for it in bound] == [False, True, True]
 
 
 def test_headers_are_read_by_name(method: Method) -> None:

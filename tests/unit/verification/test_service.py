@@ -13,6 +13,7 @@ from keystead.keys.model import KeyKind, KeyState, SecretStatus
 from keystead.keys.ports import Lane
 from keystead.scopes.errors import ScopeExpressionError
 from keystead.tenants.model import Environment
+from keystead.usage.errors import JournalFullError
 from keystead.verification.model import Code
 from keystead.verification.service import HTTP_STATUS, VerifyRequest
 from tests.fakes import BEGINNING_MS, OTHER_WORKSPACE_ID
@@ -292,3 +293,49 @@ async def test_a_warm_verdict_needs_no_waiting() -> None:
     verdict = rig.verification.warm(rig.caller, request)
     assert verdict is not None
     assert verdict.valid
+
+
+async def test_every_verdict_of_a_key_is_written_down() -> None:
+    """Good or not, with what it was named and where it came from, before the answer leaves (P5)."""
+    rig = Rig()
+    text, _ = rig.mint({})
+    assert (
+        await rig.verification.verify(rig.caller, VerifyRequest(text, LIVE, "", "192.0.2.1", "invoices.list"))
+    ).valid
+    assert not (await rig.verification.verify(rig.caller, VerifyRequest(text, LIVE, "admin:everything"))).valid
+    assert [it[1:] for it in rig.journal.written] == [
+        ("VALID", "invoices.list", "192.0.2.1"),
+        ("INSUFFICIENT_SCOPE", "", ""),
+    ]
+
+
+async def test_what_a_call_says_of_itself_is_written_down() -> None:
+    """Cost, scopes and labels go where they are billed and reported from, a free call's too."""
+    rig = Rig()
+    text, _ = rig.mint({"scopes": ("read:invoices",)})
+    for cost in (0, 7):
+        request = VerifyRequest(text, LIVE, "read:invoices", "", "", cost, "eu\nteam:a")
+        assert (await rig.verification.verify(rig.caller, request)).valid
+    assert rig.journal.labels == [(0, "read:invoices", "eu\nteam:a"), (7, "read:invoices", "eu\nteam:a")]
+
+
+async def test_a_peek_counts_nothing() -> None:
+    """Whoever only looks neither spends nor uses: the verdict is the same, good or not, cold or warm."""
+    rig = Rig()
+    text, _ = rig.mint({})
+    for _ in range(2):
+        assert (await rig.verification.verify(rig.caller, VerifyRequest(text, LIVE, peek=True))).valid
+        refused = await rig.verification.verify(rig.caller, VerifyRequest(text, LIVE, "admin:all", peek=True))
+        assert refused.code is Code.INSUFFICIENT_SCOPE
+    assert rig.journal.written == []
+    assert rig.uses.take(10) == {}
+
+
+async def test_no_verdict_is_given_that_cannot_be_written_down() -> None:
+    """With a full journal the call fails, warm or cold, rather than going uncounted (P5)."""
+    rig = Rig()
+    text, _ = rig.mint({})
+    rig.journal.full = True
+    for _ in range(2):
+        with pytest.raises(JournalFullError):
+            await rig.verification.verify(rig.caller, VerifyRequest(text, LIVE))

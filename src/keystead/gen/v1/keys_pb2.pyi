@@ -299,12 +299,16 @@ class Secret(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     RETIRES_AT_FIELD_NUMBER: _builtins.int
     LAST_USED_AT_FIELD_NUMBER: _builtins.int
+    CALLS_LAST_DAY_FIELD_NUMBER: _builtins.int
+    ADDRESSES_LAST_DAY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`sec_` and a UUIDv7 (TypeID)."""
     prefix: _builtins.str
     """`<brand>_<env>_<lookup>`: what is stored and shown of the secret in plaintext."""
     status: Global___Secret.Status.ValueType
     """Where the secret is in its life."""
+    calls_last_day: _builtins.int
+    """How many verdicts were given for it in the last 24 hours. Only in `GetKey`, and only while a rotation is under way."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the secret was minted."""
@@ -317,6 +321,10 @@ class Secret(_message.Message):
     def last_used_at(self) -> _timestamp_pb2.Timestamp:
         """When a verification last used the secret; up to a few seconds late."""
 
+    @_builtins.property
+    def addresses_last_day(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """From which addresses it was presented in the last 24 hours, at most 20, the most frequent first. As `calls_last_day`."""
+
     def __init__(
         self,
         *,
@@ -326,12 +334,16 @@ class Secret(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         retires_at: _timestamp_pb2.Timestamp | None = ...,
         last_used_at: _timestamp_pb2.Timestamp | None = ...,
+        calls_last_day: _builtins.int | None = ...,
+        addresses_last_day: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "last_used_at", b"last_used_at", "retires_at", b"retires_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calls_last_day", b"_calls_last_day", "calls_last_day", b"calls_last_day", "created_at", b"created_at", "last_used_at", b"last_used_at", "retires_at", b"retires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "last_used_at", b"last_used_at", "prefix", b"prefix", "retires_at", b"retires_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calls_last_day", b"_calls_last_day", "addresses_last_day", b"addresses_last_day", "calls_last_day", b"calls_last_day", "created_at", b"created_at", "id", b"id", "last_used_at", b"last_used_at", "prefix", b"prefix", "retires_at", b"retires_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__calls_last_day: _TypeAlias = _typing.Literal["calls_last_day"]  # noqa: Y015
+    _WhichOneofArgType__calls_last_day: _TypeAlias = _typing.Literal["_calls_last_day", b"_calls_last_day"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calls_last_day) -> _WhichOneofReturnType__calls_last_day | None: ...
 
 Global___Secret: _TypeAlias = Secret  # noqa: Y015
 

@@ -49,11 +49,11 @@ class VerifyKeyRequest(_message.Message):
     client_ip: _builtins.str
     """The end user's address; a key with `allowed_ips` is refused without it."""
     operation: _builtins.str
-    """Not available yet: must be empty. What the call is named in usage."""
+    """What the call is named in usage, for example `invoices.list`; at most 100 printable characters."""
     cost: _builtins.int
-    """Not available yet: must be absent. What the call costs its limits."""
+    """What the call costs its limits and counts in usage; 1 when absent, at most 1,000,000. With 0 it is a counted free call."""
     peek: _builtins.bool
-    """Not available yet: must be false. Whether to spend and count nothing."""
+    """Whether to spend and count nothing."""
     request_id: _builtins.str
     """The caller's own id of the call, for its logs and ours; at most 128 printable characters."""
     @_builtins.property
@@ -62,7 +62,7 @@ class VerifyKeyRequest(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not available yet: must be empty. Labels for usage."""
+        """Labels for usage, for example `region:eu`; at most 20 of at most 64 printable characters."""
 
     def __init__(
         self,
@@ -358,3 +358,133 @@ class BatchVerifyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchVerifyResponse: _TypeAlias = BatchVerifyResponse  # noqa: Y015
+
+@_typing.final
+class ReportOutcomesRequest(_message.Message):
+    """How calls ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]:
+        """At most 1,000. A bad one fails the whole report."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___Outcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportOutcomesRequest: _TypeAlias = ReportOutcomesRequest  # noqa: Y015
+
+@_typing.final
+class ReportOutcomesResponse(_message.Message):
+    """The report is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    received: _builtins.int
+    """How many outcomes were kept; repeated ones are among them. One whose call stays unknown for an hour is dropped."""
+    def __init__(
+        self,
+        *,
+        received: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received", b"received"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportOutcomesResponse: _TypeAlias = ReportOutcomesResponse  # noqa: Y015
+
+@_typing.final
+class StreamOutcomesRequest(_message.Message):
+    """How calls ended, as one message of many."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]:
+        """At most 1,000. A bad one ends the stream."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___Outcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOutcomesRequest: _TypeAlias = StreamOutcomesRequest  # noqa: Y015
+
+@_typing.final
+class StreamOutcomesResponse(_message.Message):
+    """The outcomes of one message are kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    received: _builtins.int
+    """How many outcomes of this stream were kept so far."""
+    def __init__(
+        self,
+        *,
+        received: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received", b"received"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOutcomesResponse: _TypeAlias = StreamOutcomesResponse  # noqa: Y015
+
+@_typing.final
+class Outcome(_message.Message):
+    """How one call ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFICATION_ID_FIELD_NUMBER: _builtins.int
+    HTTP_STATUS_FIELD_NUMBER: _builtins.int
+    GRPC_STATUS_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    verification_id: _builtins.str
+    """`ver_…`, as the verdict named it."""
+    http_status: _builtins.int
+    """An HTTP status, 100 to 599."""
+    grpc_status: _builtins.int
+    """A gRPC status code, 0 to 16; counted as the HTTP status that it maps to."""
+    @_builtins.property
+    def latency(self) -> _duration_pb2.Duration:
+        """How long the answer took, at most an hour; absent when it is not known."""
+
+    def __init__(
+        self,
+        *,
+        verification_id: _builtins.str = ...,
+        http_status: _builtins.int = ...,
+        grpc_status: _builtins.int = ...,
+        latency: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grpc_status", b"grpc_status", "http_status", b"http_status", "latency", b"latency", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grpc_status", b"grpc_status", "http_status", b"http_status", "latency", b"latency", "status", b"status", "verification_id", b"verification_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_status: _TypeAlias = _typing.Literal["http_status", "grpc_status"]  # noqa: Y015
+    _WhichOneofArgType_status: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_status) -> _WhichOneofReturnType_status | None: ...
+
+Global___Outcome: _TypeAlias = Outcome  # noqa: Y015

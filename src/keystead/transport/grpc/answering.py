@@ -6,24 +6,46 @@ and everything a caller can read is decided here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 from google.protobuf.message import Message
 
+from keystead.kernel.errors import UnavailableError
 from keystead.transport.binary import read_binary
-from keystead.transport.calls import Batch, Call, Dispatcher, HeaderError, Outcome
-from keystead.transport.errors import MessageTooLargeError, OverloadedError
+from keystead.transport.calls import Batch, Call, Dispatcher, HeaderError, Outcome, StreamDispatcher
+from keystead.transport.errors import MessageTooLargeError, MethodNotFoundError, OverloadedError
 from keystead.transport.refusals import Refusal, refusal_of
 
 Answer = bytes | Refusal
+Send = Callable[[bytes], Awaitable[None]]
+"""Sends one message of a stream; returns when there is room for another. Raises ``ClientGoneError``."""
+
+PATIENCE_MS = 30_000
+"""How long the client of a stream may take for one message: a stream that nobody reads holds one of few places."""
+
+
+class ClientGoneError(Exception):
+    """Raised when nobody is there any more to be told anything."""
 
 
 class Answering:
     """Answers calls through one dispatcher, at most ``concurrent_calls_maximum`` at once."""
 
-    def __init__(self, dispatch: Dispatcher, *, message_maximum_bytes: int, concurrent_calls_maximum: int) -> None:
-        """Keep the bounds, both of which must be positive."""
+    def __init__(
+        self,
+        dispatch: Dispatcher,
+        *,
+        message_maximum_bytes: int,
+        concurrent_calls_maximum: int,
+        stream_dispatch: StreamDispatcher | None = None,
+        patience_ms: int = PATIENCE_MS,
+    ) -> None:
+        """Keep the bounds, all of which must be positive; without ``stream_dispatch`` no stream is answered."""
         self._dispatch = dispatch
+        self._stream_dispatch = stream_dispatch
+        self._patience_s = patience_ms / 1_000
         self._message_maximum_bytes = message_maximum_bytes
         self._concurrent_calls_maximum = concurrent_calls_maximum
         self._running = 0
@@ -49,6 +71,41 @@ class Answering:
             return refusal_of(error, call.method.path)
         finally:
             self._running -= 1
+
+    async def stream(self, call: Call, payload: bytes | AsyncIterator[bytes], send: Send) -> Refusal | None:
+        """Answer a call that streams, message by message; return what ended it, None when it ended well.
+
+        Raises nothing but what cancels the task. Headers of the handler's own are not sent.
+        """
+        if self._running >= self._concurrent_calls_maximum:
+            return refusal_of(OverloadedError(), call.method.path)
+        self._running += 1
+        try:
+            if self._stream_dispatch is None:
+                raise MethodNotFoundError(call.method.path)  # noqa: TRY301  # refused like what a handler refuses
+            request = self.decode(call, payload) if isinstance(payload, bytes) else self._decoded(call, payload)
+            async with aclosing(self._stream_dispatch(call, request)) as messages:
+                async for message in messages:
+                    await self._send(message, send)
+        except ClientGoneError:
+            return None
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises becomes a refusal, here and nowhere else
+            return refusal_of(error, call.method.path)
+        finally:
+            self._running -= 1
+        return None
+
+    async def _decoded(self, call: Call, payloads: AsyncIterator[bytes]) -> AsyncGenerator[Message, None]:
+        async for payload in payloads:
+            yield self.decode(call, payload)
+
+    async def _send(self, message: Message, send: Send) -> None:
+        payload = message.SerializeToString()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await send(payload)
+        except TimeoutError:
+            raise UnavailableError(f"The client took no message for {self._patience_s:g} s.") from None
 
     def answer_together(self, batch: Batch, calls: Sequence[tuple[Call, bytes]]) -> list[Answer | None]:
         """Answer what ``batch`` can answer at once, each call for itself; None stands for one that must be awaited."""

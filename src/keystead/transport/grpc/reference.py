@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -109,8 +109,7 @@ def _refusing(path: str) -> Callable[[Any, _Context], Awaitable[None]]:
 
 def _serving(method: Method, answering: Answering) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     async def serve(payload: bytes, context: _Context) -> bytes:
-        metadata = cast("Metadata", context.invocation_metadata() or ())
-        call = Call(method, metadata, context.peer(), context.time_remaining())
+        call = _call_of(method, context)
         answer = await answering.answer(call, payload)
         if isinstance(answer, Refusal):
             await _abort(context, answer, call.response_headers)
@@ -119,6 +118,31 @@ def _serving(method: Method, answering: Answering) -> Callable[[bytes, _Context]
         return answer
 
     return serve
+
+
+def _streaming(
+    method: Method, answering: Answering
+) -> Callable[[bytes | AsyncIterator[bytes], _Context], Awaitable[None]]:
+    async def serve(payload: bytes | AsyncIterator[bytes], context: _Context) -> None:
+        refusal = await answering.stream(_call_of(method, context), payload, context.write)
+        if refusal is not None:
+            await _abort(context, refusal, {})
+
+    return serve
+
+
+def _call_of(method: Method, context: _Context) -> Call:
+    metadata = cast("Metadata", context.invocation_metadata() or ())
+    return Call(method, metadata, context.peer(), context.time_remaining())
+
+
+def _handler(method: Method, answering: Answering) -> grpc.RpcMethodHandler[Any, Any]:
+    if not method.streams:
+        return grpc.unary_unary_rpc_method_handler(cast("Any", _serving(method, answering)))
+    stream = cast("Any", _streaming(method, answering))
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(stream)
+    return grpc.unary_stream_rpc_method_handler(stream)
 
 
 async def _abort(context: _Context, refusal: Refusal, response_headers: Mapping[str, str]) -> NoReturn:
@@ -144,9 +168,7 @@ def make_server(
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     if settings.reflection:
         reflection.enable_server_reflection((*services, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        method.path: grpc.unary_unary_rpc_method_handler(cast("Any", _serving(method, answering))) for method in methods
-    }
+    handlers = {method.path: _handler(method, answering) for method in methods}
     server.add_generic_rpc_handlers((_Methods(handlers),))
     return server
 

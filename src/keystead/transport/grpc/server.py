@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from keystead.transport.calls import Batch, Dispatcher, Method
+from keystead.transport.calls import Batch, Dispatcher, Method, StreamDispatcher
 from keystead.transport.grpc.answering import Answering
 from keystead.transport.grpc.native import NativeEngine
 from keystead.transport.grpc.reference import Health, ReferenceEngine, make_server
@@ -21,10 +21,15 @@ class GrpcServer:
         settings: GrpcSettings,
         *,
         batches: Mapping[str, Batch] | None = None,
+        stream_dispatch: StreamDispatcher | None = None,
     ) -> None:
-        """Prepare to serve ``methods``; ``batches`` (by path) spare the native engine a task for each call."""
+        """Prepare to serve ``methods``; ``batches`` (by path) spare the native engine a task for each call.
+
+        Without ``stream_dispatch`` those that stream are refused.
+        """
         self._methods = methods
         self._dispatch = dispatch
+        self._stream_dispatch = stream_dispatch
         self._settings = settings
         self._batches = batches or {}
         self._services = tuple(sorted({method.service for method in methods}))
@@ -40,6 +45,7 @@ class GrpcServer:
             self._dispatch,
             message_maximum_bytes=self._settings.message_maximum_bytes,
             concurrent_calls_maximum=self._settings.concurrent_calls_maximum,
+            stream_dispatch=self._stream_dispatch,
         )
         self._health = Health(self._services)
         await self._health.set_serving(serving=False)
@@ -66,5 +72,8 @@ class GrpcServer:
         if settings.engine_used == "grpcio":
             server = make_server(self._methods, self._services, answering, health, settings)
             return ReferenceEngine(server, settings)
-        fallback = make_server((), self._services, answering, health, settings)
-        return NativeEngine(self._methods, answering, settings, batches=self._batches, fallback=fallback)
+        # The native front knows no client that streams: such methods reach the server behind it, without an address.
+        behind = [method for method in self._methods if method.client_streaming]
+        native = [method for method in self._methods if not method.client_streaming]
+        fallback = make_server(behind, self._services, answering, health, settings)
+        return NativeEngine(native, answering, settings, batches=self._batches, fallback=fallback)

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keystead.kernel.ids import new_id
-from keystead.transport.calls import Dispatcher, Method
+from keystead.transport.calls import Dispatcher, Method, StreamDispatcher
 from keystead.transport.http.connect import ConnectApplication
 from keystead.transport.http.gate import Gate
 from keystead.transport.http.plain import Readiness, plain_application, problem
@@ -43,14 +43,20 @@ class HttpApplication:
         ready: Readiness,
         settings: HttpSettings,
         *,
+        stream_dispatch: StreamDispatcher | None = None,
         openapi: Path = OPENAPI,
         routes: Sequence[BaseRoute] = (),
     ) -> None:
-        """Serve ``methods`` and the plain paths; ``routes`` are more of these."""
-        connect = ConnectApplication(methods, dispatch, message_maximum_bytes=settings.message_maximum_bytes)
+        """Serve ``methods`` and the plain paths; ``routes`` are more of these.
+
+        Without ``stream_dispatch`` methods that stream are refused.
+        """
+        connect = ConnectApplication(
+            methods, dispatch, stream_dispatch, message_maximum_bytes=settings.message_maximum_bytes
+        )
         self._calls: ASGIApp = Gate(
             connect,
-            [method.path for method in methods],
+            methods,
             message_maximum_bytes=settings.message_maximum_bytes,
             body_timeout_ms=settings.body_timeout_ms,
         )

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from keystead.kernel.errors import KeysteadError
 from keystead.transport.binary import read_binary
 from keystead.transport.http.json_reading import read_json
+from keystead.transport.http.json_writing import write_numbers
 from keystead.transport.http.refusing import connect_error
 from keystead.transport.refusals import refusal_of
 
@@ -64,6 +65,7 @@ class JsonCodec(Codec[Reply, Message]):
     def encode(self, message: Reply) -> bytes:
         """Write every field that has no presence, also when it is false, 0 or empty."""
         body = MessageToDict(message.message(), always_print_fields_with_no_presence=True)
+        write_numbers(message.kind.DESCRIPTOR, body)
         return _COMPACT.encode(body).encode()
 
     def decode(self, data: bytes | bytearray, message_class: type[Message]) -> Message:

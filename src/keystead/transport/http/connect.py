@@ -6,7 +6,8 @@ connectrpc frames, negotiates, unpacks and watches for the client's leaving; eac
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -15,8 +16,13 @@ from connectrpc.request import RequestContext
 from connectrpc.server import ConnectASGIApplication, Endpoint
 from google.protobuf.message import Message
 
-from keystead.transport.calls import Call, Dispatcher, HeaderError, Method
-from keystead.transport.errors import DeadlineExceededError, MalformedMessageError, MessageTooLargeError
+from keystead.transport.calls import Call, Dispatcher, HeaderError, Method, StreamDispatcher
+from keystead.transport.errors import (
+    DeadlineExceededError,
+    MalformedMessageError,
+    MessageTooLargeError,
+    MethodNotFoundError,
+)
 from keystead.transport.http.codecs import BinaryCodec, JsonCodec, Reply
 from keystead.transport.http.refusing import connect_error
 from keystead.transport.refusals import refusal_of
@@ -25,14 +31,27 @@ _Context = RequestContext[Message, Reply]
 
 
 class ConnectApplication(ConnectASGIApplication[Sequence[Method]]):
-    """Serves ``methods`` by Connect and gRPC-Web."""
+    """Serves ``methods`` by Connect and gRPC-Web, all but those whose client streams."""
 
-    def __init__(self, methods: Sequence[Method], dispatch: Dispatcher, *, message_maximum_bytes: int) -> None:
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        dispatch: Dispatcher,
+        stream_dispatch: StreamDispatcher | None,
+        *,
+        message_maximum_bytes: int,
+    ) -> None:
         """Bind every method; GET is offered for none, because a URL is no place for a secret (P1)."""
         super().__init__(
             service=methods,
             endpoints=lambda methods: {
-                method.path: Endpoint.unary(_information(method), _serving(method, dispatch)) for method in methods
+                method.path: (
+                    Endpoint.server_stream(_information(method), _streaming(method, stream_dispatch))
+                    if method.server_streaming
+                    else Endpoint.unary(_information(method), _serving(method, dispatch))
+                )
+                for method in methods
+                if not method.client_streaming
             },
             interceptors=[_DressRefusals(message_maximum_bytes)],
             read_max_bytes=message_maximum_bytes,
@@ -47,12 +66,7 @@ class ConnectApplication(ConnectASGIApplication[Sequence[Method]]):
 
 def _serving(method: Method, dispatch: Dispatcher) -> Callable[[Message, _Context], Awaitable[Reply]]:
     async def serve(request: Message, context: _Context) -> Reply:
-        call = Call(
-            method,
-            tuple(context.request_headers.allitems()),
-            context.client_address or "",
-            None if context.timeout_ms is None else context.timeout_ms / 1_000,
-        )
+        call = _call_of(method, context)
         try:
             reply = Reply(method.reply, await dispatch(call, request))
             if not call.keep_legal_headers():
@@ -70,6 +84,33 @@ def _serving(method: Method, dispatch: Dispatcher) -> Callable[[Message, _Contex
     return serve
 
 
+def _streaming(
+    method: Method, stream_dispatch: StreamDispatcher | None
+) -> Callable[[Message, _Context], AsyncGenerator[Reply, None]]:
+    async def serve(request: Message, context: _Context) -> AsyncGenerator[Reply, None]:
+        try:
+            if stream_dispatch is None:
+                raise MethodNotFoundError(method.path)  # noqa: TRY301  # refused like what a handler refuses
+            async with aclosing(stream_dispatch(_call_of(method, context), request)) as messages:
+                async for message in messages:
+                    yield Reply(method.reply, message)
+        except Exception as error:  # noqa: BLE001  # as above
+            refusal = refusal_of(error, method.path)
+            _set_headers(context, refusal.http_headers)
+            raise connect_error(refusal) from None
+
+    return serve
+
+
+def _call_of(method: Method, context: _Context) -> Call:
+    return Call(
+        method,
+        tuple(context.request_headers.allitems()),
+        context.client_address or "",
+        None if context.timeout_ms is None else context.timeout_ms / 1_000,
+    )
+
+
 def _information(method: Method) -> MethodInfo[Message, Reply]:
     return MethodInfo(
         name=method.name,
@@ -77,7 +118,7 @@ def _information(method: Method) -> MethodInfo[Message, Reply]:
         input=method.request,
         output=Reply,
         idempotency_level=IdempotencyLevel.UNKNOWN,
-        stream_type=StreamType.UNARY,
+        stream_type=StreamType.SERVER_STREAM if method.server_streaming else StreamType.UNARY,
     )
 
 

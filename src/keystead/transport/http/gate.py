@@ -17,8 +17,10 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from keystead.kernel.errors import KeysteadError, invalid
+from keystead.kernel.errors import KeysteadError, UnavailableError, invalid
+from keystead.transport.calls import Method
 from keystead.transport.errors import (
+    GrpcOnlyError,
     MessageTooLargeError,
     MethodNotAllowedError,
     MethodNotFoundError,
@@ -32,6 +34,16 @@ _GRPC_WEB = "application/grpc-web"
 _CONTENT_TYPES = frozenset(
     {"application/json", "application/proto", _GRPC_WEB, "application/grpc-web+proto", "application/grpc-web+json"}
 )
+_STREAM_CONTENT_TYPES = frozenset(
+    {
+        "application/connect+json",
+        "application/connect+proto",
+        _GRPC_WEB,
+        "application/grpc-web+proto",
+        "application/grpc-web+json",
+    }
+)
+_INSTEAD = {"StreamOutcomes": "; over HTTP call ReportOutcomes"}
 _ENCODINGS = frozenset({"", "identity", "gzip"})
 _FORMS = {
     "connect-timeout-ms": (re.compile(r"[0-9]{1,10}"), "must be milliseconds, at most 10 digits"),
@@ -43,6 +55,8 @@ _FORMS = {
 
 _DISCARDED_MAXIMUM_BYTES = 16 * 1_048_576
 _DISCARDING_S = 2.0
+_PATIENCE_MS = 30_000
+"""How long the client of a stream may take for one message: a stream that nobody reads holds one of few places."""
 
 
 class _GoneError(Exception):
@@ -50,22 +64,29 @@ class _GoneError(Exception):
 
 
 class Gate:
-    """Lets through to ``inner`` what is a call of one of ``paths``, with its body read."""
+    """Lets through to ``inner`` what is a call of one of ``methods``, with its body read."""
 
     def __init__(
-        self, inner: ASGIApp, paths: Iterable[str], *, message_maximum_bytes: int, body_timeout_ms: int
+        self,
+        inner: ASGIApp,
+        methods: Iterable[Method],
+        *,
+        message_maximum_bytes: int,
+        body_timeout_ms: int,
+        patience_ms: int = _PATIENCE_MS,
     ) -> None:
         """Keep the bounds."""
         self._inner = inner
-        self._paths = frozenset(paths)
+        self._methods = {method.path: method for method in methods}
         self._message_maximum_bytes = message_maximum_bytes
         self._body_timeout_ms = body_timeout_ms
+        self._patience_s = patience_ms / 1_000
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         try:
             headers = _checked_headers(scope)
-            self._check(scope, headers)
+            method = self._check(scope, headers)
             body = await self._body(receive, headers)
         except _GoneError:
             return
@@ -76,18 +97,30 @@ class Gate:
         except KeysteadError as error:
             await _refuse(refusal_of(error, scope["path"][:200]), scope, send)
             return
-        await self._inner(scope, _replay(body, receive), send)
+        if not method.streams:
+            await self._inner(scope, _replay(body, receive), send)
+            return
+        patient = _PatientSend(send, self._patience_s)
+        try:
+            await self._inner(scope, _replay(body, receive), patient)
+        except Exception:
+            if not patient.gave_up:
+                raise
 
-    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
+    def _check(self, scope: Scope, headers: dict[str, str]) -> Method:
         path = scope["path"]
-        if path not in self._paths:
+        method = self._methods.get(path)
+        if method is None:
             raise MethodNotFoundError(path)
+        if method.client_streaming:
+            raise GrpcOnlyError(path, _INSTEAD.get(method.name, ""))
         if scope["method"] != "POST":
             raise MethodNotAllowedError
-        _check_content_type(headers)
+        _check_content_type(method, headers)
         for name, (form, description) in _FORMS.items():
             if name in headers and not form.fullmatch(headers[name]):
                 raise invalid(f"header {name}", description)
+        return method
 
     async def _body(self, receive: Receive, headers: dict[str, str]) -> bytes:
         if int(headers.get("content-length", "0")) > self._message_maximum_bytes:
@@ -112,6 +145,25 @@ class Gate:
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)
+
+
+class _PatientSend:
+    """Waits for a client to take a message, but not for ever."""
+
+    def __init__(self, send: Send, patience_s: float) -> None:
+        self._send = send
+        self._patience_s = patience_s
+        self.gave_up = False
+
+    async def __call__(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._send(message)
+            # To a client that is gone uvicorn sends nothing, without a pause in which the news of it could come.
+            await asyncio.sleep(0)
+        except TimeoutError:
+            self.gave_up = True
+            raise UnavailableError(f"The client took no message for {self._patience_s:g} s.") from None
 
 
 async def _discard(scope: Scope, receive: Receive) -> None:
@@ -159,12 +211,16 @@ def _refuse_header(name: str) -> NoReturn:
     raise invalid(f"header {shown}", "must be printable text")
 
 
-def _check_content_type(headers: dict[str, str]) -> None:
+def _check_content_type(method: Method, headers: dict[str, str]) -> None:
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in _CONTENT_TYPES:
+    if method.streams and content_type not in _STREAM_CONTENT_TYPES:
+        raise UnsupportedMediaTypeError(
+            "The method streams: send content-type: application/connect+json (or application/connect+proto), in frames."
+        )
+    if not method.streams and content_type not in _CONTENT_TYPES:
         hint = "; gRPC itself has a port of its own" if content_type.startswith("application/grpc") else ""
         raise UnsupportedMediaTypeError(f"Send content-type: application/json (or application/proto){hint}.")
-    for name in ("content-encoding", "grpc-encoding"):
+    for name in ("content-encoding", "connect-content-encoding", "grpc-encoding"):
         if headers.get(name, "") not in _ENCODINGS:
             raise UnsupportedMediaTypeError(f"Send the body plain, or with {name}: gzip.")
 

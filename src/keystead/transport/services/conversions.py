@@ -15,7 +15,7 @@ from keystead.kernel.errors import NotAvailableYetError, invalid
 from keystead.kernel.ids import is_id
 from keystead.keys.model import Key, KeyKind, KeyState, SecretRecord, SecretStatus
 from keystead.keys.principal import Principal
-from keystead.tenants.model import Environment, Owner, Workspace
+from keystead.tenants.model import Environment, Owner, TenantScope, Workspace
 from keystead.tenants.service import etag_of
 
 Value = TypeVar("Value")
@@ -100,6 +100,14 @@ def duration_ms(field: str, message: Message, value: Duration) -> int | None:
     return value.seconds * 1_000 + value.nanos // 1_000_000
 
 
+def demand_walls(caller: Principal) -> TenantScope:
+    """Return the walls around a caller who is no operator; operators are refused before a handler is called."""
+    if caller.scope is None:
+        message = "an operator has no walls"
+        raise ValueError(message)
+    return caller.scope
+
+
 def timestamp(found_ms: int | None) -> Timestamp | None:
     """Write a moment; None stays absent."""
     return None if found_ms is None else moment(found_ms)
@@ -108,6 +116,11 @@ def timestamp(found_ms: int | None) -> Timestamp | None:
 def moment(found_ms: int) -> Timestamp:
     """Write a moment."""
     return Timestamp(seconds=found_ms // 1_000, nanos=found_ms % 1_000 * 1_000_000)
+
+
+def span_us(found_us: int | None) -> Duration | None:
+    """Write microseconds as a span of time."""
+    return None if found_us is None else Duration(seconds=found_us // 1_000_000, nanos=found_us % 1_000_000 * 1_000)
 
 
 def question_of(request: Message, caller: Principal) -> dict[str, object]:

@@ -9,14 +9,16 @@ from keystead.kernel.errors import invalid
 from keystead.kernel.paging import PageRequest, PageTokens
 from keystead.keys import secret_format
 from keystead.keys.identification import Identifier
-from keystead.keys.model import Key, KeyFilter, KeyKind
+from keystead.keys.model import VERIFIED_KINDS, Key, KeyFilter, KeyKind
 from keystead.keys.secret_format import is_prefix
 from keystead.keys.service import REVOKED_AT_ONCE_MAX, KeyDraft, KeyService
 from keystead.scopes.model import SCOPE_CHARACTERS
 from keystead.transport.context import Context
 from keystead.transport.services import conversions
+from keystead.usage.ports import UsageStore
 
 _QUERY_CHARACTERS = 100
+_DAY_MS = 86_400_000
 _ORDERS = {"": False, "created_at desc": False, "created_at asc": True}
 
 AnyFilter = keys_pb2.ListKeysRequest | keys_pb2.RevokeKeysRequest
@@ -25,10 +27,13 @@ AnyFilter = keys_pb2.ListKeysRequest | keys_pb2.RevokeKeysRequest
 class KeyHandlers:
     """Serves ``keystead.v1.KeyService``."""
 
-    def __init__(self, keys: KeyService, identifier: Identifier, page_tokens: PageTokens, clock: Clock) -> None:
-        """Call ``keys`` and ``identifier``."""
+    def __init__(
+        self, keys: KeyService, identifier: Identifier, usage: UsageStore, page_tokens: PageTokens, clock: Clock
+    ) -> None:
+        """Call ``keys`` and ``identifier``; ask ``usage`` what a key's secrets are still used for."""
         self._keys = keys
         self._identifier = identifier
+        self._usage = usage
         self._page_tokens = page_tokens
         self._clock = clock
 
@@ -41,7 +46,10 @@ class KeyHandlers:
     async def get_key(self, context: Context, request: keys_pb2.GetKeyRequest) -> keys_pb2.GetKeyResponse:
         """Return a key."""
         key = await self._keys.get(context.unit, conversions.demand_id("key_id", request.key_id, "key"))
-        return keys_pb2.GetKeyResponse(key=self._message(key))
+        message = self._message(key)
+        if key.kind in VERIFIED_KINDS and any(it.status == keys_pb2.Secret.RETIRING for it in message.secrets):
+            await self._tell_uses(context, message)
+        return keys_pb2.GetKeyResponse(key=message)
 
     async def list_keys(self, context: Context, request: keys_pb2.ListKeysRequest) -> keys_pb2.ListKeysResponse:
         """List keys."""
@@ -129,6 +137,16 @@ class KeyHandlers:
             raise invalid("key", f"is no secret of ours: {complaint}")
         key, secret_id = await self._identifier.identify(context.unit, request.key)
         return keys_pb2.IdentifyKeyResponse(key=self._message(key), secret_id=secret_id)
+
+    async def _tell_uses(self, context: Context, message: keys_pb2.Key) -> None:
+        """Say of each secret how much it was used, so that whoever rotates knows who still has the old one."""
+        walls = conversions.demand_walls(context.caller)
+        uses = await self._usage.secret_uses(walls, message.id, since_ms=self._clock.now_ms() - _DAY_MS)
+        known = {use.secret_id: use for use in uses}
+        for secret in message.secrets:
+            use = known.get(secret.id)
+            secret.calls_last_day = use.calls if use else 0
+            secret.addresses_last_day.extend(use.addresses if use else ())
 
     def _message(self, key: Key) -> keys_pb2.Key:
         return conversions.key_message(key, self._clock.now_ms())

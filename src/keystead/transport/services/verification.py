@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from keystead.gen.v1 import keys_pb2, verification_pb2
-from keystead.kernel.bounds import has_control_characters
+from keystead.kernel.bounds import Bounds, has_control_characters
 from keystead.kernel.errors import KeysteadError, invalid
 from keystead.keys.addresses import parse_address
 from keystead.keys.principal import Principal
@@ -15,8 +17,11 @@ from keystead.verification.service import HTTP_STATUS, Verdict, VerificationServ
 
 KEY_CHARACTERS = 512
 BATCH_MAX = 1_000
+OPERATION_CHARACTERS = 100
 _REQUEST_ID_CHARACTERS = 128
-_LATER = ("resource", "operation", "cost", "peek", "tags")
+COST_MAX = 1_000_000
+TAGS_MAX = 20
+TAG_CHARACTERS = 64
 
 _CODES = {code: verification_pb2.VerifyKeyResponse.Code.Value(code.value) for code in Code}
 _ENVIRONMENTS: dict[int, Environment] = {keys_pb2.Key.LIVE: Environment.LIVE, keys_pb2.Key.TEST: Environment.TEST}
@@ -53,8 +58,8 @@ class VerificationHandlers:
 
 def asked_of(caller: Principal, request: verification_pb2.VerifyKeyRequest) -> VerifyRequest:
     """Read a request; raise when it breaks a bound, or asks for an environment that is not the caller's."""
-    if request.tags or request.peek or request.HasField("resource") or request.HasField("cost") or request.operation:
-        conversions.refuse_set(request, *_LATER)  # slower, and it names them
+    if request.HasField("resource"):
+        conversions.refuse_set(request, "resource")
     if len(request.key) > KEY_CHARACTERS:
         raise invalid("key", f"must be at most {KEY_CHARACTERS} characters")
     if request.client_ip and parse_address(request.client_ip) is None:
@@ -62,10 +67,28 @@ def asked_of(caller: Principal, request: verification_pb2.VerifyKeyRequest) -> V
     request_id = request.request_id
     if request_id and (len(request_id) > _REQUEST_ID_CHARACTERS or has_control_characters(request_id)):
         raise invalid("request_id", f"must be at most {_REQUEST_ID_CHARACTERS} printable characters")
+    operation = request.operation
+    if operation and (len(operation) > OPERATION_CHARACTERS or has_control_characters(operation)):
+        raise invalid("operation", f"must be at most {OPERATION_CHARACTERS} printable characters")
     scope_expression = request.scope_expression
     if scope_expression:
         expression.parse(scope_expression)
-    return VerifyRequest(request.key, _environment_of(caller, request.environment), scope_expression, request.client_ip)
+    cost = request.cost if request.HasField("cost") else 1
+    if cost > COST_MAX:
+        raise invalid("cost", f"must be at most {COST_MAX}")
+    tags = _tags_of(request.tags) if request.tags else ""
+    environment = _environment_of(caller, request.environment)
+    return VerifyRequest(
+        request.key, environment, scope_expression, request.client_ip, operation, cost, tags, peek=request.peek
+    )
+
+
+def _tags_of(tags: Sequence[str]) -> str:
+    """Write labels as usage keeps them: each once, in order, parted by line ends."""
+    bounds = Bounds()
+    bounds.texts("tags", tags, at_most_items=TAGS_MAX, at_most=TAG_CHARACTERS)
+    bounds.raise_if_any()
+    return "\n".join(sorted(set(tags)))
 
 
 def _asked_at(caller: Principal, index: int, request: verification_pb2.VerifyKeyRequest) -> VerifyRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from keystead.adapters.sql.schema import metadata
+from keystead.adapters.sql.ledger_schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

@@ -1,0 +1,1 @@
+"""Usage past one machine: ClickHouse, or its engine inside this process (chDB)."""

@@ -1,0 +1,1 @@
+"""What goes out to other services over HTTP."""

@@ -1,0 +1,1 @@
+"""Usage: every verdict counted once, and the questions that are asked of the counts."""
