@@ -40,7 +40,7 @@ def test_a_full_disk(small_disk: tuple[Path, int], when_full: WhenFull) -> None:
     path, segments_max = small_disk
     world = JournalWorld(path, segments_max=segments_max, when_full=when_full)
     key, given, refused = CountedKey(), 0, 0
-    for given in range(1, 10_001):  # noqa: B007 -- how far it came is what is asked
+    for given in range(1, 40_001):  # noqa: B007 -- how far it came is what is asked
         try:
             world.verdict(key)
         except JournalFullError:

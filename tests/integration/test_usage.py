@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -168,3 +169,23 @@ async def test_labels_by_the_minute(servers: ServerFarm) -> None:
     async with client_for(server) as client:
         answer = await client.call("QueryUsage", group_by=Query.TAG, interval=Query.MINUTE)
         assert answer.refusal == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+
+
+async def test_a_process_that_ended_is_not_waited_for(servers: ServerFarm, postgres_url: str) -> None:
+    """Usage stays complete up to now when one of two processes is stopped: it has counted everything and said so."""
+    staying = servers.start(database=postgres_url)
+    leaving = servers.start(database=postgres_url)
+    async with client_for(staying) as client:
+        made = await make_key(client, "one")
+        async with client_for(leaving, token=client.token) as there:
+            assert await there.verify(made.secret) == "VALID"
+            await there.verify("nonsense")
+        assert await asyncio.to_thread(leaving.stop) == 0
+        stopped_at = datetime.now(UTC)
+        assert (await client.call("GetKeyUsage", key_id=made.key.id)).must().calls == 1
+
+        async def complete() -> bool:
+            usage = (await client.call("GetKeyUsage", key_id=made.key.id)).must()
+            return bool(usage.complete_until.ToDatetime(UTC) > stopped_at)
+
+        await eventually(complete, within_s=10.0)
