@@ -77,7 +77,7 @@ def test_kill_9_loses_no_verdict(tmp_path: Path) -> None:
         read = ordinals_of(drained(world.stretches, dead))
         assert read[: len(reported)] == reported, turn
         assert len(read) <= len(reported) + 1, turn
-        assert world.stretches.damaged == 0
+        assert world.stretches.damaged <= 1  # the record under way, whose answer had not left
         world.stretches.remove(dead)
         world.journal.let_go()
         world.stretches.remove(world.journal_id)
