@@ -198,12 +198,8 @@ class UsageStore(Protocol):
         ...
 
 
-class OutcomeStore(Protocol):
-    """How calls ended, joined to the calls by their verification ids, whichever comes first."""
-
-    async def keep(self, scope: TenantScope, outcomes: Sequence[Outcome], *, at_ms: int) -> None:
-        """Keep what was reported until it is joined, durably; of several reports about one call the first counts."""
-        ...
+class WaitingOutcomes(Protocol):
+    """Outcomes that were reported and wait for their calls."""
 
     async def join(self, *, at_most: int, now_ms: int) -> Joined:
         """Join so many waiting outcomes to calls inside their reporters' walls and add them to sums, in one step.
@@ -211,6 +207,14 @@ class OutcomeStore(Protocol):
         Return what became of those that are not waiting any more. One whose call has an outcome already changes
         nothing; one whose call did not come within an hour is dropped.
         """
+        ...
+
+
+class OutcomeStore(WaitingOutcomes, Protocol):
+    """How calls ended, joined to the calls by their verification ids, whichever comes first."""
+
+    async def keep(self, scope: TenantScope, outcomes: Sequence[Outcome], *, at_ms: int) -> None:
+        """Keep what was reported until it is joined, durably; of several reports about one call the first counts."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 
 from keystead.kernel.clock import Clock
-from keystead.usage.ports import OutcomeStore
+from keystead.usage.ports import WaitingOutcomes
 
 STEP_OUTCOMES = 1_000
 _STEPS_PER_TURN = 50
@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 class OutcomeJoiner:
     """Runs every second; what a turn could not join waits for the next. The counts are since the process began."""
 
-    def __init__(self, store: OutcomeStore, clock: Clock) -> None:
+    def __init__(self, store: WaitingOutcomes, clock: Clock) -> None:
         """Join what waits in ``store``."""
         self._store = store
         self._clock = clock

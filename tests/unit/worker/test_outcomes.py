@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from keystead.tenants.model import TenantScope
-from keystead.usage.model import Joined, Outcome
+from keystead.usage.model import Joined
 from keystead.worker.outcomes import STEP_OUTCOMES, OutcomeJoiner
 from tests.fakes import BEGINNING_MS, ManualClock
 
@@ -18,10 +15,6 @@ class Waiting:
         self.come = come
         self.overdue = overdue
         self.asked: list[int] = []
-
-    async def keep(self, scope: TenantScope, outcomes: Sequence[Outcome], *, at_ms: int) -> None:
-        """Take a report; nobody reports here."""
-        raise NotImplementedError
 
     async def join(self, *, at_most: int, now_ms: int) -> Joined:
         """Join, and drop, at most so many."""

@@ -6,6 +6,7 @@ partition for each day (``partitions``), and one for what belongs to no such day
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import DDL, BigInteger, Boolean, Column, Index, PrimaryKeyConstraint, SmallInteger, Table, event
@@ -40,8 +41,13 @@ journals = Table(
 )
 
 
-def _rollup(name: str, **options: Any) -> Table:
-    """Describe sums of calls per interval.
+_CELL = ("key_id", "environment", "secret_id", "owner_id", "operation", "code")
+_SUMS = ("calls", "cost", "outcomes", "errors")
+_SMALL = {"code", "bucket"}
+
+
+def _sums(name: str, cell: Sequence[str], sums: Sequence[str], **options: Any) -> Table:
+    """Describe a table of ``sums``, one row for each ``cell``.
 
     The interval comes before the key: what is counted now lies together, so a flush touches few pages, and a
     workspace's top is one range; one key's series is a search per interval. Nothing refers to keys or workspaces,
@@ -50,32 +56,22 @@ def _rollup(name: str, **options: Any) -> Table:
     return Table(
         name,
         metadata,
-        Column("workspace_id", Ascii, nullable=False),
-        Column("begins_at_ms", BigInteger, nullable=False),
-        Column("key_id", Ascii, nullable=False),
-        Column("environment", Ascii, nullable=False),
-        Column("secret_id", Ascii, nullable=False),
-        Column("owner_id", Ascii, nullable=False),
-        Column("operation", Ascii, nullable=False),
-        Column("code", SmallInteger, nullable=False),
-        Column("calls", BigInteger, nullable=False),
-        Column("cost", BigInteger, nullable=False),
-        Column("outcomes", BigInteger, nullable=False),
-        Column("errors", BigInteger, nullable=False),
-        PrimaryKeyConstraint(
-            "workspace_id",
-            "begins_at_ms",
-            "key_id",
-            "environment",
-            "secret_id",
-            "owner_id",
-            "operation",
-            "code",
-            name=f"{name}_pk",
-        ),
+        *[Column(it, _type_of(it), nullable=False) for it in cell],
+        *[Column(it, BigInteger, nullable=False) for it in sums],
+        PrimaryKeyConstraint(*cell, name=f"{name}_pk"),
         sqlite_with_rowid=False,
         **options,
     )
+
+
+def _type_of(name: str) -> Any:
+    if name in _SMALL:
+        return SmallInteger
+    return BigInteger if name.endswith("_ms") else Ascii
+
+
+def _rollup(name: str, **options: Any) -> Table:
+    return _sums(name, ("workspace_id", "begins_at_ms", *_CELL), _SUMS, **options)
 
 
 usage_minutes = _rollup("usage_minutes", postgresql_partition_by="RANGE (begins_at_ms)")
@@ -108,77 +104,13 @@ calls = Table(
 )
 
 # Sums of calls with a label, by hour; a call with several is in several rows.
-usage_tags = Table(
-    "usage_tags",
-    metadata,
-    Column("workspace_id", Ascii, nullable=False),
-    Column("begins_at_ms", BigInteger, nullable=False),
-    Column("tag", Ascii, nullable=False),
-    Column("key_id", Ascii, nullable=False),
-    Column("environment", Ascii, nullable=False),
-    Column("secret_id", Ascii, nullable=False),
-    Column("owner_id", Ascii, nullable=False),
-    Column("operation", Ascii, nullable=False),
-    Column("code", SmallInteger, nullable=False),
-    Column("calls", BigInteger, nullable=False),
-    Column("cost", BigInteger, nullable=False),
-    Column("outcomes", BigInteger, nullable=False),
-    Column("errors", BigInteger, nullable=False),
-    PrimaryKeyConstraint(
-        "workspace_id",
-        "begins_at_ms",
-        "tag",
-        "key_id",
-        "environment",
-        "secret_id",
-        "owner_id",
-        "operation",
-        "code",
-        name="usage_tags_pk",
-    ),
-    sqlite_with_rowid=False,
-)
+usage_tags = _sums("usage_tags", ("workspace_id", "begins_at_ms", "tag", *_CELL), _SUMS)
 
 # When valid calls of a key last asked for something: what of its grants it uses.
-used_expressions = Table(
-    "used_expressions",
-    metadata,
-    Column("workspace_id", Ascii, nullable=False),
-    Column("key_id", Ascii, nullable=False),
-    Column("scope_expression", Ascii, nullable=False),
-    Column("last_used_at_ms", BigInteger, nullable=False),
-    PrimaryKeyConstraint("workspace_id", "key_id", "scope_expression", name="used_expressions_pk"),
-    sqlite_with_rowid=False,
-)
+used_expressions = _sums("used_expressions", ("workspace_id", "key_id", "scope_expression"), ("last_used_at_ms",))
 
 # Sketches of how long answers took, by hour: how many fell into a bucket.
-latencies = Table(
-    "latencies",
-    metadata,
-    Column("workspace_id", Ascii, nullable=False),
-    Column("begins_at_ms", BigInteger, nullable=False),
-    Column("key_id", Ascii, nullable=False),
-    Column("environment", Ascii, nullable=False),
-    Column("secret_id", Ascii, nullable=False),
-    Column("owner_id", Ascii, nullable=False),
-    Column("operation", Ascii, nullable=False),
-    Column("code", SmallInteger, nullable=False),
-    Column("bucket", SmallInteger, nullable=False),
-    Column("calls", BigInteger, nullable=False),
-    PrimaryKeyConstraint(
-        "workspace_id",
-        "begins_at_ms",
-        "key_id",
-        "environment",
-        "secret_id",
-        "owner_id",
-        "operation",
-        "code",
-        "bucket",
-        name="latencies_pk",
-    ),
-    sqlite_with_rowid=False,
-)
+latencies = _sums("latencies", ("workspace_id", "begins_at_ms", *_CELL, "bucket"), ("calls",))
 
 # What was reported and not joined to its call yet. ``environment`` is the reporter's, empty for one that has both.
 waiting_outcomes = Table(
@@ -196,30 +128,10 @@ waiting_outcomes = Table(
 )
 
 # Verdicts about no key, by the minute.
-attempts = Table(
+attempts = _sums(
     "attempts",
-    metadata,
-    Column("workspace_id", Ascii, nullable=False),
-    Column("minute_ms", BigInteger, nullable=False),
-    Column("environment", Ascii, nullable=False),
-    Column("brand", Ascii, nullable=False),
-    Column("secret_environment", Ascii, nullable=False),
-    Column("code", SmallInteger, nullable=False),
-    Column("client_ip", Ascii, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("first_at_ms", BigInteger, nullable=False),
-    Column("last_at_ms", BigInteger, nullable=False),
-    PrimaryKeyConstraint(
-        "workspace_id",
-        "minute_ms",
-        "environment",
-        "brand",
-        "secret_environment",
-        "code",
-        "client_ip",
-        name="attempts_pk",
-    ),
-    sqlite_with_rowid=False,
+    ("workspace_id", "minute_ms", "environment", "brand", "secret_environment", "code", "client_ip"),
+    ("count", "first_at_ms", "last_at_ms"),
 )
 
 PARTITIONED = {calls: calls.c.at_ms, usage_minutes: usage_minutes.c.begins_at_ms}
