@@ -3,6 +3,12 @@
 
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# Files of tests side by side, one a core.
+SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# ARGS may choose tests of which one of several runs has none.
+OR_NONE = $(if $(ARGS),|| [ $$? -eq 5 ])
+# Where it is set, every program would compile all its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List what there is
@@ -19,6 +25,10 @@ setup: .venv/.ready ## Make .venv with everything pinned; at once when nothing c
 up: setup ## Run the service in the foreground, on the embedded defaults (ARGS= its flags, for example --demo)
 	@exec $(BIN)/keystead up $(ARGS)
 
+.PHONY: up-redis
+up-redis: setup ## The same with limits counted in a private Redis, which ends with it
+	@exec $(BIN)/python -m tools.up_redis $(ARGS)
+
 .PHONY: reset
 reset: ## Forget everything that `make up` keeps in ./data
 	@rm -rf data
@@ -29,7 +39,8 @@ try-grpc: setup ## Verify the sample key over gRPC
 
 .PHONY: test
 test: setup services lint coverage ## Everything that must be green before a change lands
-	@$(BIN)/python -m pytest --ignore=tests/unit $(ARGS)
+	@$(BIN)/python -m pytest --ignore=tests/unit -m "not soak and not alone" $(SPREAD) $(ARGS) $(OR_NONE)
+	@$(BIN)/python -m pytest --ignore=tests/unit -m "alone and not soak" $(ARGS) $(OR_NONE)
 
 .PHONY: services
 services: ## See to it that the programs of PostgreSQL, Redis and Prometheus are there, for the tests
@@ -37,7 +48,7 @@ services: ## See to it that the programs of PostgreSQL, Redis and Prometheus are
 
 .PHONY: coverage
 coverage: setup ## Run the unit tests; every branch of the kernel and of the domains must be taken
-	@$(BIN)/python -m pytest tests/unit -q --cov --cov-report=term-missing:skip-covered
+	@$(BIN)/python -m pytest tests/unit -q $(SPREAD) --cov --cov-report=term-missing:skip-covered
 
 .PHONY: lint
 lint: lint-code lint-types lint-layers lint-packages lint-proto lint-generated ## All of lint-…

@@ -16,10 +16,10 @@ from bench import plan as plans
 from bench.installation import Installation, install, write_population
 from bench.plan import Plan
 from bench.report import Section, as_json, as_markdown, show
-from bench.scenarios import changes, cold, grpc, http, process
+from bench.scenarios import changes, cold, grpc, http, limits, process
 
 _WIDTH_CHARACTERS = 132
-SCENARIOS = ("process", "grpc", "http", "cold", "changes")
+SCENARIOS = ("process", "grpc", "http", "cold", "changes", "limits")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,6 +84,9 @@ def _measure(plan: Plan, chosen: Sequence[str], progress: Console) -> Iterator[S
     if "changes" in chosen:
         progress.print("Measuring changes …")
         yield changes.measure_changes(plan)
+    if "limits" in chosen:
+        progress.print("Measuring limits …")
+        yield limits.measure_limits(plan)
 
 
 def _installed(plan: Plan, keys: int, progress: Console) -> Installation:

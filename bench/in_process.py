@@ -138,12 +138,12 @@ class WarmCore:
 
     def decide(self, request: VerifyRequest) -> None:
         """Give one verdict."""
-        if self.core.verification.warm(self._caller, request) is None:
+        if self.core.verification.begin(self._caller, request) is None:
             raise AssertionError("the key is not warm")
 
     def answer(self, payload: bytes) -> None:
         """Turn a request's bytes into a reply's."""
-        if not self._handlers.verify_warm(self._caller, message_of(payload)):
+        if not self._handlers.verify_now(self._caller, message_of(payload)):
             raise AssertionError("the key is not warm")
 
     def answer_together(self, payloads: Sequence[bytes]) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests.servers import ServerFarm
+from tests.servers import KeysteadServer, ServerFarm
 from tests.services import PrivatePostgres, PrivateRedis
 
 hypothesis.settings.register_profile("house", deadline=None)  # a busy machine is not a failure
 hypothesis.settings.load_profile("house")
+
+# Tests start hundreds of programs; each would compile all its modules anew, which takes longer than what it is run for.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _numbers = itertools.count(1)
 
@@ -63,4 +67,12 @@ def servers(tmp_path: Path) -> Iterator[ServerFarm]:
     """Lend a farm of keystead servers, all of which end with the test."""
     farm = ServerFarm(tmp_path)
     yield farm
+    farm.end()
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeysteadServer]:
+    """Lend the one keystead server of this run, to tests that look at nothing but what they made there themselves."""
+    farm = ServerFarm(Path(tmp_path_factory.mktemp("shared")))
+    yield farm.start()
     farm.end()

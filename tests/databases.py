@@ -18,6 +18,10 @@ SELECT k.id, k.version, count(e.id)
   FROM keys k LEFT JOIN events e ON e.target = k.id AND e.workspace_id = k.workspace_id AND e.action LIKE 'key.%'
  GROUP BY k.id, k.version
 UNION ALL
+SELECT p.id, p.version, count(e.id)
+  FROM plans p LEFT JOIN events e ON e.target = p.id AND e.workspace_id = p.workspace_id AND e.action LIKE 'plan.%'
+ GROUP BY p.id, p.version
+UNION ALL
 SELECT o.owner_id, o.version, count(e.id)
   FROM owners o LEFT JOIN events e
     ON e.target = o.owner_id AND e.workspace_id = o.workspace_id AND e.action LIKE 'owner.%'
@@ -59,7 +63,7 @@ async def change(server: KeysteadServer, statement: str) -> None:
 
 
 async def events_by_target(server: KeysteadServer) -> dict[str, int]:
-    """Return how many events each key and owner has, after holding P6 against all of them.
+    """Return how many events each key, plan and owner has, after holding P6 against all of them.
 
     A key's version counts its changes, so it must be the number of its events: no change without, no event without.
     """

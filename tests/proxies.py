@@ -1,4 +1,4 @@
-"""A TCP proxy in the test's own event loop: it can stop forwarding, and hold back the answer to one question."""
+"""A TCP proxy in the test's own event loop: it can stop, be slow, and hold back the answer to one question."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ _CHUNK_BYTES = 65_536
 class Proxy:
     """Forwards connections to one port of 127.0.0.1.
 
-    ``flowing`` cleared, nothing is forwarded and nothing is closed: a network that drops every packet. ``hold`` lets a
-    question pass and keeps what is answered on its connection until ``released`` is set.
+    ``flowing`` cleared, nothing is forwarded and nothing is closed: a network that drops every packet. Every answer is
+    ``delay_s`` late. ``hold`` lets a question pass and keeps what is answered on its connection until ``released`` is
+    set.
     """
 
     def __init__(self, target_port: int) -> None:
         """Forward to ``target_port``."""
         self._target_port = target_port
         self._held_word = b""
+        self._after_word = b""
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.delay_s = 0.0
         self.flowing = asyncio.Event()
         self.flowing.set()
         self.asked = asyncio.Event()
@@ -31,9 +34,9 @@ class Proxy:
         """Return ``url`` with this proxy's port in the place of the target's."""
         return url.replace(f":{self._target_port}/", f":{self.port}/")
 
-    def hold(self, word: bytes) -> None:
-        """Hold back the answers on the connection on which ``word`` is sent next."""
-        self._held_word = word
+    def hold(self, word: bytes, *, after: bytes = b"") -> None:
+        """Hold back the answers on the connection on which ``word`` is sent next, ``after`` that was sent on it."""
+        self._held_word, self._after_word = word, after
         self.asked.clear()
         self.released.clear()
 
@@ -62,9 +65,11 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _up(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, may_answer: asyncio.Event) -> None:
+        begun = False
         while chunk := await source.read(_CHUNK_BYTES):
             await self.flowing.wait()
-            if self._held_word and self._held_word in chunk:
+            begun = begun or (self._held_word != b"" and self._after_word in chunk)
+            if begun and self._held_word and self._held_word in chunk:
                 self._held_word = b""
                 may_answer.clear()
                 self.asked.set()
@@ -76,6 +81,7 @@ class Proxy:
             await self.flowing.wait()
             if not may_answer.is_set():
                 await self.released.wait()
+            await asyncio.sleep(self.delay_s)
             sink.write(chunk)
             await sink.drain()
 

@@ -28,6 +28,7 @@ from tests.fakes import (
     ManualClock,
     snapshot_of,
 )
+from tests.limiters import FakeLimiter
 
 MASTER, OLD_MASTER = b"m" * 32, b"o" * 32
 STALENESS_MS = 30_000
@@ -59,8 +60,15 @@ class Rig:
         self.uses = LastUses()
         self.journal = FakeJournal()
         self.attempts = FakeAttempts()
+        self.limits = FakeLimiter()
         self.verification = VerificationService(
-            self.resolver, self.uses, self.journal, self.clock, ids=SequentialIds("ver"), attempts=self.attempts
+            self.resolver,
+            self.uses,
+            self.journal,
+            self.clock,
+            ids=SequentialIds("ver"),
+            attempts=self.attempts,
+            limiter=self.limits.limiter,
         )
         self.authenticator = Authenticator(self.resolver, self.uses, self.clock)
         self.caller = caller()

@@ -12,7 +12,7 @@ import ctypes
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import uvloop
 
@@ -23,12 +23,12 @@ from keystead.kernel.errors import KeysteadError
 _PR_GET_DUMPABLE = 3
 
 
-def main() -> None:
-    """Serve."""
+def main(words: Sequence[str]) -> None:
+    """Serve, as ``words`` and the environment say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first-run", action="store_true", help="make a workspace when there is none")
     parser.add_argument("--operator", action="store_true", help="mint an operator key")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     try:
         settings = load_settings()
         bootstrap.migrate(settings)
@@ -64,4 +64,4 @@ def _say(told: Mapping[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,7 +1,7 @@
 """Real keystead servers of the tests' own: processes on free ports of 127.0.0.1, each with its own data directory.
 
 They never outlive the test: each is ended by its fixture, and by the kernel (PR_SET_PDEATHSIG) should the test process
-be killed. What they write to stderr, at debug level, is in a file that a failed test leaves behind.
+be killed (``nursery``). What they write to stderr, at debug level, is in a file that a failed test leaves behind.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.services import find_program, send, wait_until
+from tests.nursery import BornServer, nursery
+from tests.services import send, wait_until
 
-ROOT = Path(__file__).parent.parent
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 
@@ -55,7 +53,7 @@ class KeysteadServer:
         }
         self.told: dict[str, Any] = {}
         self._output = folder / "stdout.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: BornServer | None = None
 
     @property
     def pid(self) -> int:
@@ -88,11 +86,8 @@ class KeysteadServer:
         """Start, and return when both listeners listen; raise ``NotStartedError`` when that does not come to pass."""
         environment = _environment()
         environment |= {f"KEYSTEAD_{name.upper()}": _text(value) for name, value in self.settings.items()}
-        command = [find_program("setpriv"), "--pdeathsig=KILL", "--", sys.executable, "-m", "tests.server_process"]
-        with self._output.open("wb") as output, self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [*command, *self.flags], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=log
-            )
+        self._output.write_bytes(b"")
+        process = nursery().bear(self.flags, environment, output=self._output, log=self.log)
         self._process = process
         wait_until(lambda: process.poll() is not None or self._first_line() != "", timeout_s=START_TIMEOUT_S)
         told = json.loads(self._first_line() or "{}")
@@ -182,13 +177,9 @@ def _text(value: object) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Give servers folders of this run's own, for temporary files, which a killed one leaves behind, and for compiled
-    modules: where none are written, a start takes twice as long.
-    """
+    """Give servers a folder of this run's own for temporary files, which a killed one leaves behind."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("KEYSTEAD_")}
-    ours.pop("PYTHONDONTWRITEBYTECODE", None)
-    folder = _folder_of_this_run()
-    return ours | {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "TMPDIR": str(folder)}
+    return ours | {"TMPDIR": str(_folder_of_this_run())}
 
 
 @functools.cache

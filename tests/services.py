@@ -7,8 +7,11 @@ kernel (PR_SET_PDEATHSIG) should the test process be killed. PostgreSQL refuses 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -24,6 +27,8 @@ STOP_TIMEOUT_S = 15.0
 COMMAND_TIMEOUT_S = 60.0
 PORT_ATTEMPTS = 5
 _POLL_S = 0.02
+_PORTS_FROM, _PORTS_TO = 12_000, 32_000
+_PORT_SOURCE = random.SystemRandom()  # never the same in two processes, whoever seeds what
 
 
 class MissingProgramError(Exception):
@@ -45,11 +50,16 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> bool:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that nobody listens on at this moment.
+
+    It is below those that the system lends by itself, or a connection of another test could take it before its use;
+    and drawn at random, so that tests side by side rarely draw the same.
+    """
+    while True:
+        port = _PORT_SOURCE.randrange(_PORTS_FROM, _PORTS_TO)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def find_program(name: str) -> str:
@@ -91,6 +101,39 @@ def send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def as_user(user: pwd.struct_passwd | None, *, dies_by: signal.Signals) -> list[str]:
+    """Return what begins a command that is run as ``user`` and ended when we are."""
+    prefix = [find_program("setpriv"), f"--pdeathsig={dies_by.name.removeprefix('SIG')}"]
+    if user is not None:
+        prefix += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return [*prefix, "--"]
+
+
+def run_as(user: pwd.struct_passwd | None, folder: Path, *command: str) -> None:
+    """Run a command to its end in ``folder``; raise ``ServerError`` when it fails."""
+    done = subprocess.run(
+        [*as_user(user, dies_by=signal.SIGTERM), *command],
+        cwd=folder,
+        capture_output=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ServerError(f"{command[0]}: {done.stderr.decode(errors='replace')}")
+
+
+@functools.cache
+def empty_cluster() -> Path:
+    """Make a PostgreSQL cluster that is never started; every server runs on a copy, which is made far sooner."""
+    user, folder = unprivileged_user(), Path(tempfile.mkdtemp(prefix="keystead-cluster-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if user is not None:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    options = ("--username=keystead", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+    run_as(user, folder, find_program("initdb"), f"--pgdata={folder / 'data'}", *options)
+    return folder / "data"
 
 
 class PrivateServer(ABC):
@@ -166,15 +209,7 @@ class PrivateServer(ABC):
 
     def run(self, *command: str) -> None:
         """Run a command to its end as the server's user."""
-        done = subprocess.run(
-            [*self._as_user(), *command],
-            cwd=self.folder,
-            capture_output=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise ServerError(f"{command[0]}: {done.stderr.decode(errors='replace')}")
+        run_as(self.user, self.folder, *command)
 
     def _launch(self) -> bool:
         with self._log.open("ab") as log:
@@ -206,10 +241,7 @@ class PrivateServer(ABC):
             send(child, number)
 
     def _as_user(self) -> list[str]:
-        prefix = [find_program("setpriv"), f"--pdeathsig={self.stop_signal.name.removeprefix('SIG')}"]
-        if self.user is not None:
-            prefix += [f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups"]
-        return [*prefix, "--"]
+        return as_user(self.user, dies_by=self.stop_signal)
 
 
 class PrivatePostgres(PrivateServer):
@@ -232,15 +264,7 @@ class PrivatePostgres(PrivateServer):
         """Make a cluster of databases and start it."""
         super().__init__("postgres")
         self._data = self.folder / "data"
-        self.run(
-            find_program("initdb"),
-            f"--pgdata={self._data}",
-            "--username=keystead",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-        )
+        self.run("cp", "--archive", str(empty_cluster()), str(self._data))
         self.start()
 
     def command(self) -> list[str]:
@@ -301,3 +325,15 @@ class PrivateRedis(PrivateServer):
     def url(self, database: int = 0) -> str:
         """Return the URL of one of the sixteen databases."""
         return f"redis://127.0.0.1:{self.port}/{database}"
+
+
+class DurableRedis(PrivateRedis):
+    """A Redis that answers only what is on its disk: a kill and a restart take nothing away."""
+
+    def command(self) -> list[str]:
+        """Return the command that runs the server in the foreground."""
+        return [
+            find_program("redis-server"),
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""),
+            *("--appendonly", "yes", "--appendfsync", "always"),
+        ]

@@ -22,6 +22,8 @@ from keystead.keys.ports import Unit, Units
 from keystead.keys.principal import Principal
 from keystead.keys.service import KeyDraft, KeyService
 from keystead.keys.tenancy import TenancyService
+from keystead.keys.tiers import TierService
+from keystead.limits.service import PlanService
 from keystead.scopes.model import Grants
 from keystead.tenants.model import Environment, Workspace
 from keystead.tenants.service import OwnerDraft, OwnerService, WorkspaceService
@@ -32,6 +34,7 @@ from keystead.verification.ports import SnapshotStore
 from keystead.verification.resolver import Limits, SecretResolver
 from keystead.verification.service import VerificationService, VerifyRequest
 from tests.fakes import FakeAttempts, FakeHasher, FakeJournal, ManualClock
+from tests.limiters import FakeLimiter
 
 ORIGIN = Origin(Actor(ActorType.SYSTEM, "test"))
 MASTER = b"m" * 32
@@ -54,7 +57,7 @@ OpenPorts = Callable[[ManualClock, IdSource, OnCommit], Ports]
 def memory_ports(clock: ManualClock, ids: IdSource, on_commit: OnCommit) -> Ports:
     """Open an empty store in memory."""
     store = MemoryStore()
-    return Ports(MemoryUnits(store, clock=clock, ids=ids, on_commit=on_commit), MemorySnapshots(store))
+    return Ports(MemoryUnits(store, clock=clock, ids=ids, on_commit=on_commit), MemorySnapshots(store, clock=clock))
 
 
 class World:
@@ -70,6 +73,7 @@ class World:
         self.units, self.snapshots = open_ports(self.clock, self.ids, self._committed)
         self.owners = OwnerService(self.clock)
         self.workspaces = WorkspaceService(self.clock)
+        self.plans = PlanService(ids=self.ids, clock=self.clock)
         minter = Minter(keyring=self.keyring, hasher=self.hasher, ids=self.ids, clock=self.clock)
         self.keys = KeyService(minter=minter, owners=self.owners, ids=self.ids, clock=self.clock)
         self.tenancy = TenancyService(
@@ -77,9 +81,11 @@ class World:
             keys=self.keys,
             owners=self.owners,
             workspaces=self.workspaces,
+            plans=self.plans,
             ids=self.ids,
             clock=self.clock,
         )
+        self.tiers = TierService(plans=self.plans, owners=self.owners, workspaces=self.workspaces)
         self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
         self.restart()
 
@@ -100,8 +106,15 @@ class World:
         self.uses = LastUses()
         self.journal = FakeJournal()
         self.attempts = FakeAttempts()
+        self.limits = FakeLimiter()
         self.verification = VerificationService(
-            self.resolver, self.uses, self.journal, self.clock, ids=SequentialIds("ver"), attempts=self.attempts
+            self.resolver,
+            self.uses,
+            self.journal,
+            self.clock,
+            ids=SequentialIds("ver"),
+            attempts=self.attempts,
+            limiter=self.limits.limiter,
         )
         self.authenticator = Authenticator(self.resolver, self.uses, self.clock)
 

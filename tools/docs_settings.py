@@ -85,4 +85,6 @@ def bounds_text(field: FieldInfo) -> str:
     bounds = [bound for item in field.metadata if (bound := getattr(item, "ge", getattr(item, "le", None))) is not None]
     if not bounds:
         return unit
+    if len(bounds) == 1:  # so far only from below
+        return f"at least {bounds[0]} {unit}".strip()
     return f"{bounds[0]} to {bounds[1]} {unit}".strip()

@@ -24,8 +24,14 @@ ADVICE: Mapping[str, str] = {
     "idempotency_key_weak": "Send a random UUID or 22 random characters, of `[A-Za-z0-9._:~-]`.",
     "internal": "Look for `error_id` in the server's log, where types and places are, and report it.",
     "invalid_request": "`BadRequest` names each broken field and what it must be; the same call will never succeed.",
+    "journal_alive": "Somebody counts it: look at `keystead journals list`. If its node is really gone, wait the 5 "
+    "minutes out and declare it lost then.",
+    "journal_closed": "There is nothing to do. `keystead journals list --closed` shows it.",
+    "journal_unknown": "Check the id and the database: each deployment knows its own journals alone.",
     "key_expired": "Move `expires_at` with `UpdateKey`, then rotate; or make a new key. A rotation never "
     "lengthens a life.",
+    "key_limit_reached": "Revoke a key that is not needed any more, give the owner another plan, or raise the plan's "
+    "`max_keys_per_owner`. Keys of one environment count, revoked ones do not.",
     "key_revoked": "Make a new key. Nothing brings a revoked one back.",
     "malformed_message": "Send JSON (or protobuf) of the method's request type; the message says where reading "
     "stopped.",
@@ -43,6 +49,8 @@ ADVICE: Mapping[str, str] = {
     "of these right then is the bound on bcrypt at work; if it lasts, see `verify_waiting` and `keystead doctor`.",
     "permission_denied": "The message says what is missing; a scope is also named in `missing_scopes`. See "
     "[scopes](scopes.md).",
+    "plan_in_use": "`PreviewPlan` says how many keys and owners refer to it. Give them another plan, end entitlements "
+    "with `ApplyEntitlement`, or make another one the workspace's default; then delete it.",
     "request_timeout": "Send the body at once; a connection that only trickles is closed.",
     "schema_mismatch": "Run `keystead migrate` with this version; if a newer one ran it, use that version.",
     "stale": "This node has not heard from the database for `staleness_bound_ms`. Try another node; look at the "
@@ -68,10 +76,10 @@ ADVICE: Mapping[str, str] = {
 
 EVENTS: Mapping[Action, tuple[str, str, tuple[str, ...]]] = {
     Action.WORKSPACE_CREATED: ("a workspace was made", "workspace", ("CreateWorkspace", "keystead up")),
-    Action.WORKSPACE_UPDATED: ("its name was changed", "workspace", ("UpdateWorkspace",)),
+    Action.WORKSPACE_UPDATED: ("its name or its default plan was changed", "workspace", ("UpdateWorkspace",)),
     Action.WORKSPACE_DELETED: ("it was deleted, with all that was in it", "workspace", ("DeleteWorkspace",)),
     Action.OWNER_CREATED: ("an owner was made", "owner", ("CreateOwner", "UpdateOwner", "CreateKey")),
-    Action.OWNER_UPDATED: ("its name or metadata were changed", "owner", ("UpdateOwner",)),
+    Action.OWNER_UPDATED: ("its name, metadata, plan or limits were changed", "owner", ("UpdateOwner",)),
     Action.OWNER_SUSPENDED: ("all its keys are refused from now on", "owner", ("SuspendOwner",)),
     Action.OWNER_RESUMED: ("its keys work again, each as far as it does by itself", "owner", ("ResumeOwner",)),
     Action.OWNER_DELETED: (
@@ -84,14 +92,47 @@ EVENTS: Mapping[Action, tuple[str, str, tuple[str, ...]]] = {
     Action.KEY_ROTATION_STARTED: ("a new secret was made, the old one retires", "key", ("RotateKey",)),
     Action.KEY_ROTATION_FINISHED: ("every retiring secret was retired", "key", ("FinishRotation",)),
     Action.KEY_ROTATION_CANCELLED: ("the new secret was retired, the old one is current", "key", ("CancelRotation",)),
-    Action.KEY_SUSPENDED: ("it is refused until it is resumed", "key", ("SuspendKey",)),
+    Action.KEY_ROTATION_DUE: (
+        "its current secret is older than the plan's `rotate_every`; once for each secret",
+        "key",
+        ("plan rotate_every",),
+    ),
+    Action.KEY_SUSPENDED: ("it is refused until it is resumed", "key", ("SuspendKey", "plan suspend_overdue")),
     Action.KEY_RESUMED: ("its suspension ended", "key", ("ResumeKey",)),
     Action.KEY_REVOKED: ("it is refused for good", "key", ("RevokeKey", "RevokeKeys", "DeleteOwner")),
+    Action.PLAN_CREATED: ("a plan was made", "plan", ("CreatePlan", "CreateWorkspace", "keystead up")),
+    Action.PLAN_UPDATED: ("it was changed, and with it all keys that it applies to", "plan", ("UpdatePlan",)),
+    Action.PLAN_DELETED: ("it was deleted; nobody referred to it", "plan", ("DeletePlan",)),
+    Action.OWNER_ENTITLED: (
+        "a plan goes before its own until `entitled_until_ms`, or no more",
+        "owner",
+        ("ApplyEntitlement",),
+    ),
+    Action.LIMITS_RESET: ("what was spent of limits was forgotten", "key", ("ResetLimits",)),
+    Action.CREDITS_ADJUSTED: ("a balance was raised or lowered", "key", ("AdjustCredits",)),
+    Action.QUOTA_THRESHOLD_REACHED: (
+        "so much of a quota was spent in its period; once for each threshold",
+        "counter",
+        ("VerifyKey",),
+    ),
+    Action.JOURNAL_DECLARED_LOST: (
+        "calls that a node had not counted were given up; from `short_from_ms` on usage may lack some",
+        "journal",
+        ("keystead journals declare-lost",),
+    ),
 }
 """What happened, what the event's target is, and which methods make it."""
 
 ALSO_NEEDED: Mapping[str, str] = {
+    "ApplyEntitlement": "a management key for `ALL` environments",
     "CreateKey": "`write:owners` with `create_owner`",
+    "CreateOwner": "a management key for `ALL` environments when it is given a plan or limits",
+    "CreatePlan": "a management key for `ALL` environments",
     "DeleteOwner": "`write:keys`, and a management key for `ALL` environments",
+    "DeletePlan": "a management key for `ALL` environments",
+    "SimulatePlan": "`read:usage`",
+    "UpdateOwner": "a management key for `ALL` environments for `plan_id` and `limits`",
+    "UpdatePlan": "a management key for `ALL` environments",
+    "UpdateWorkspace": "a management key for `ALL` environments for `default_plan_id`",
 }
 """What methods need beyond their own scope, as their services ask for it."""

@@ -68,7 +68,25 @@ class Settings(BaseSettings):
     database: str = setting(
         "", "The database, sqlite:///PATH or postgresql://…; a file in the data directory when empty.", unit="URL"
     )
-    redis: str = setting("", "Not available yet: must be empty.", unit="URL")
+    redis: str = setting(
+        "",
+        "Where buckets and windows are counted for all processes together: redis://, rediss:// or unix://; in this "
+        "process when empty.",
+        unit="URL",
+    )
+    redis_timeout_ms: int = setting(
+        50, "How long Redis may take before a call is decided as its plan says of an outage.", unit="ms", ge=5, le=5_000
+    )
+    expected_nodes: int = setting(
+        1, "Among how many processes limits are shared while Redis is away (local).", unit="processes", ge=1, le=1_000
+    )
+    limit_counters: int = setting(
+        1_000_000,
+        "Buckets and windows in this process at most, about 250 bytes each.",
+        unit="counters",
+        ge=1_000,
+        le=100_000_000,
+    )
     tls_cert: Path | None = setting(None, "The certificate chain (PEM) for both listeners.")
     tls_key: Path | None = setting(None, "The private key (PEM) of the certificate.")
     insecure: bool = setting(False, "Allow a listener off loopback without TLS.")
@@ -130,6 +148,13 @@ class Settings(BaseSettings):
     entitlements_from: AwareDatetime | None = setting(
         None, "From which hour on meters are told that were never told before; from the present one when not given."
     )
+    entitlements_days: int = setting(
+        400,
+        "How long the ledger of what was told is kept, at least as long as hours_days; later usage is not told.",
+        unit="days",
+        ge=2,
+        le=4_000,
+    )
     entitlements_timeout_ms: int = setting(
         10_000, "How long the service at entitlements_url may take to answer.", unit="ms", ge=100, le=60_000
     )
@@ -160,9 +185,6 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             message = "tls_cert (--tls-cert) and tls_key (--tls-key) must be given together"
             raise ValueError(message)
-        if self.redis:
-            message = "redis (--redis, KEYSTEAD_REDIS) is not available yet: limits come later; leave it out"
-            raise ValueError(message)
         self._demand_entitlements()
         if self.otlp_endpoint and not _WEB_ADDRESS.fullmatch(self.otlp_endpoint):
             message = "otlp_endpoint (KEYSTEAD_OTLP_ENDPOINT) must be http:// or https://, without a user in it"
@@ -172,10 +194,6 @@ class Settings(BaseSettings):
     def _demand_entitlements(self) -> None:
         if self.entitlements_url and not _WEB_ADDRESS.fullmatch(self.entitlements_url):
             message = "entitlements_url (KEYSTEAD_ENTITLEMENTS_URL) must be http:// or https://, without a user in it"
-            raise ValueError(message)
-        if self.entitlements_url and self.usage_store:
-            # The ledger sums up what is counted in the database; it would find nothing there, and bill nothing.
-            message = "entitlements_url (KEYSTEAD_ENTITLEMENTS_URL) and usage_store cannot be given together yet"
             raise ValueError(message)
         token = self.entitlements_token.get_secret_value()
         if not (token.isascii() and token.isprintable()):

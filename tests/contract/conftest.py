@@ -80,7 +80,8 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]
 def usage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Lend the URL beneath the usage store of each kind; memory has none."""
     if request.param == "chdb":
-        request.getfixturevalue("clickhouse")  # is opened by a loop of its own, so before any test's
+        for name in ("clickhouse", "migrated_url"):  # are opened by a loop of their own, so before any test's
+            request.getfixturevalue(name)
     return request.param if request.param in {"memory", "chdb"} else url_of(request.param, request, tmp_path)
 
 
@@ -113,7 +114,8 @@ async def usage_store(usage_url: str, request: pytest.FixtureRequest) -> AsyncIt
 async def empty(database: Database) -> None:
     """Close a database, and delete everything in a PostgreSQL's but its schema: the next test uses it again."""
     if database.kind == "postgresql":
-        names = ", ".join(table.name for table in metadata.sorted_tables)
+        # TRUNCATE makes new files for every table, which takes ten times as long for the few rows of a test.
+        emptied = " ".join(f"DELETE FROM {table.name};" for table in reversed(metadata.sorted_tables))  # noqa: S608 -- our own names
         async with database.writers.begin() as connection:
-            await connection.execute(text(f"TRUNCATE {names}"))
+            await connection.execute(text(f"DO $$ BEGIN {emptied} END $$"))
     await database.close()

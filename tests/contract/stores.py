@@ -8,6 +8,7 @@ from typing import Protocol
 
 from keystead.adapters.memory.events import MemoryEventLog
 from keystead.adapters.memory.replies import MemoryReplyKeeper
+from keystead.adapters.memory.rotations import MemoryOverdueKeys
 from keystead.adapters.memory.snapshots import MemoryMasters, MemorySnapshots
 from keystead.adapters.memory.store import MemoryLastUse, MemoryStore
 from keystead.adapters.memory.units import MemoryUnits
@@ -16,13 +17,16 @@ from keystead.adapters.sql.events import SqlEventLog
 from keystead.adapters.sql.last_use import SqlLastUse
 from keystead.adapters.sql.masters import SqlMasters
 from keystead.adapters.sql.replies import SqlReplyKeeper
+from keystead.adapters.sql.rotations import SqlOverdueKeys
 from keystead.adapters.sql.snapshots import SqlSnapshots
 from keystead.adapters.sql.units import SqlUnits
 from keystead.events.ports import EventLog
 from keystead.kernel.change import Action, Actor, ActorType, Change, Origin
 from keystead.kernel.ids import IdSource
+from keystead.kernel.limit import Limit
 from keystead.keys.model import Key, KeyKind, SecretRecord
-from keystead.keys.ports import LastUseStore, Units
+from keystead.keys.ports import LastUseStore, OverdueKeys, Units
+from keystead.limits.model import Plan
 from keystead.tenants.model import BOTH_ENVIRONMENTS, Environment, Owner, TenantScope, Workspace
 from keystead.verification.ports import SnapshotStore
 
@@ -93,6 +97,7 @@ class Stores:
     last_use: LastUseStore
     masters: Masters
     reply_keeper: ReplyKeeper
+    overdue_keys: OverdueKeys
     committed: list[Change]
     database: Database | None = None
     make: Maker = field(init=False)
@@ -101,7 +106,7 @@ class Stores:
         """Make what tests store with the same clock."""
         self.make = Maker(self.clock)
 
-    async def add(self, *items: Workspace | Owner | Key) -> None:
+    async def add(self, *items: Workspace | Owner | Plan | Key) -> None:
         """Store ``items`` in one unit without walls, and without events."""
         async with self.units.begin(None, ORIGIN) as unit:
             for item in items:
@@ -109,6 +114,8 @@ class Stores:
                     await unit.workspaces.add(item)
                 elif isinstance(item, Owner):
                     await unit.owners.add(item)
+                elif isinstance(item, Plan):
+                    await unit.plans.add(item)
                 else:
                     await unit.keys.add(item)
 
@@ -146,6 +153,11 @@ class Maker:
         """Make an owner of ``workspace``."""
         now_ms = self._next()
         return Owner(workspace.id, owner_id or f"owner-{self._count}", name, now_ms, now_ms, {"tier": "gold"})
+
+    def plan(self, workspace: Workspace, name: str = "", limits: tuple[Limit, ...] = ()) -> Plan:
+        """Make a plan of ``workspace``."""
+        now_ms = self._next()
+        return Plan(self._ids.new("pln"), workspace.id, name or f"plan-{self._count}", now_ms, now_ms, "A plan", limits)
 
     def secret(self, prefix: str = "") -> SecretRecord:
         """Make a secret with a prefix of its own."""
@@ -198,10 +210,11 @@ def memory_stores() -> Stores:
         clock=clock,
         units=MemoryUnits(store, clock=clock, ids=IdSource(clock), on_commit=committed.extend),
         log=MemoryEventLog(store),
-        snapshots=MemorySnapshots(store),
+        snapshots=MemorySnapshots(store, clock=clock),
         last_use=MemoryLastUse(store),
         masters=MemoryMasters(store, clock=clock),
         reply_keeper=MemoryReplyKeeper(store),
+        overdue_keys=MemoryOverdueKeys(store),
         committed=committed,
     )
 
@@ -215,10 +228,11 @@ def sql_stores(database: Database) -> Stores:
         clock=clock,
         units=SqlUnits(database, clock=clock, ids=IdSource(clock), on_commit=committed.extend),
         log=SqlEventLog(database),
-        snapshots=SqlSnapshots(database),
+        snapshots=SqlSnapshots(database, clock=clock),
         last_use=SqlLastUse(database),
         masters=SqlMasters(database, clock=clock),
         reply_keeper=SqlReplyKeeper(database),
+        overdue_keys=SqlOverdueKeys(database),
         committed=committed,
         database=database,
     )

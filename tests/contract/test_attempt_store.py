@@ -11,6 +11,9 @@ from random import Random
 import pytest
 from sqlalchemy import select
 
+from keystead.adapters.clickhouse.attempts import ClickHouseAttempts
+from keystead.adapters.clickhouse.connection import ClickHouse
+from keystead.adapters.clickhouse.usage import ClickHouseUsage
 from keystead.adapters.memory.attempts import MemoryAttempts
 from keystead.adapters.memory.usage import MemoryUsage
 from keystead.adapters.sql import usage_schema
@@ -20,9 +23,16 @@ from keystead.adapters.sql.session import Session
 from keystead.adapters.sql.usage import SqlUsage
 from keystead.kernel.paging import PageRequest
 from keystead.usage.model import OTHER_ADDRESS, Attempt, AttemptPage, Dimension, Interval
+from tests import clickhouses
 from tests.contract.conftest import empty
 from tests.contract.usage_stores import DAY, EVER, HOUR, MINUTE, OUR_TESTS, OURS, T0, THEIRS, Store, Writer, call
 
+EVERY_GROUP = """
+SELECT workspace_id, environment, minute_ms, brand, secret_environment, code, client_ip,
+       sum(count), min(first_at_ms), max(last_at_ms)
+  FROM @attempts WHERE workspace_id != ''
+ GROUP BY workspace_id, environment, minute_ms, brand, secret_environment, code, client_ip
+"""
 GROUPS = ("workspace_id", "minute_ms", "environment", "brand", "secret_environment", "code", "client_ip")
 FORGED = Attempt("wsp_ours", "live", T0, "acme", "live", 3, "192.0.2.1", 5, T0 + 10, T0 + 90)
 
@@ -31,13 +41,17 @@ FORGED = Attempt("wsp_ours", "live", T0, "acme", "live", 3, "192.0.2.1", 5, T0 +
 class Shop:
     """A store of attempts beside the store of usage that it adds to."""
 
-    attempts: MemoryAttempts | SqlAttempts
+    attempts: MemoryAttempts | SqlAttempts | ClickHouseAttempts
     usage: Store
     database: Database | None = None
+    clickhouse: ClickHouse | None = None
 
     async def groups(self) -> list[Attempt]:
         """Return every group that is counted, in order."""
-        if self.database is None:
+        if self.clickhouse is not None:
+            told = await self.clickhouse.reader.run(lambda lane: lane.rows(EVERY_GROUP))
+            found = [Attempt(*list(row)) for row in told]
+        elif self.database is None:
             assert isinstance(self.attempts, MemoryAttempts)
             found = list(self.attempts.groups.values())
         else:
@@ -56,13 +70,18 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(stores_url: str) -> AsyncIterator[Shop]:
+async def shop(usage_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
     """Lend the store of each kind, empty."""
-    if not stores_url:
+    if usage_url == "memory":
         usage = MemoryUsage()
         yield Shop(MemoryAttempts(usage), usage)
         return
-    database = Database.connect(stores_url)
+    if usage_url == "chdb":
+        clickhouse = request.getfixturevalue("clickhouse")
+        yield Shop(ClickHouseAttempts(clickhouse), ClickHouseUsage(clickhouse), clickhouse=clickhouse)
+        await clickhouses.empty(clickhouse)
+        return
+    database = Database.connect(usage_url)
     yield Shop(SqlAttempts(database), SqlUsage(database), database)
     await empty(database)
 
@@ -129,6 +148,21 @@ async def test_attempts_cost_nothing_and_belong_to_no_key(shop: Shop) -> None:
         assert (point.group, point.calls, point.cost, point.outcomes) == ("", 6, 0, 0)
     (point,) = await shop.usage.series(OURS, EVER, interval=Interval.DAY, by=Dimension.ENVIRONMENT, limit=9)
     assert (point.group, point.calls) == ("live", 6)
+
+
+async def test_a_flood_of_attempts_tops_no_list_of_keys(shop: Shop) -> None:
+    """What is about no key is no group where keys, secrets or owners are ranked, however much of it there is; by code,
+    and in a series, it is told.
+    """
+    assert await shop.usage.count(Writer().stretch(call(), call()))
+    assert await shop.attempts.count_attempts(page(1, replace(FORGED, count=1_000_000)))
+    for by, name in ((Dimension.KEY, "key_a"), (Dimension.SECRET, "sec_a1"), (Dimension.OWNER, "customer-1")):
+        ranked = await shop.usage.top(OURS, EVER, by=by, limit=10)
+        assert [(point.group, point.calls) for point in ranked] == [(name, 2)]
+    codes = await shop.usage.top(OURS, EVER, by=Dimension.CODE, limit=10)
+    assert [(point.group, point.calls) for point in codes] == [("3", 1_000_000), ("1", 2)]
+    series = await shop.usage.series(OURS, EVER, interval=Interval.DAY, by=Dimension.KEY, limit=10)
+    assert [(point.group, point.calls) for point in series] == [("", 1_000_000), ("key_a", 2)]
 
 
 async def test_attempts_have_walls(shop: Shop) -> None:

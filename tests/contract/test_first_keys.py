@@ -21,7 +21,7 @@ async def test_all_first_keys_of_a_new_owner_are_made(database: Database) -> Non
     """Five calls with ``create_owner`` at once: five keys, one owner, and none of the callers is refused."""
 
     def open_ports(clock: ManualClock, ids: IdSource, on_commit: OnCommit) -> Ports:
-        return Ports(SqlUnits(database, clock=clock, ids=ids, on_commit=on_commit), SqlSnapshots(database))
+        return Ports(SqlUnits(database, clock=clock, ids=ids, on_commit=on_commit), SqlSnapshots(database, clock=clock))
 
     world = World(open_ports)
     _, caller, _ = await world.workspace()

@@ -26,7 +26,9 @@ def test_any_life_of_a_key_agrees_with_the_model(database_url: str) -> None:
         database = Database.connect(database_url)
 
         def open_ports(clock: ManualClock, ids: IdSource, on_commit: OnCommit) -> Ports:
-            return Ports(SqlUnits(database, clock=clock, ids=ids, on_commit=on_commit), SqlSnapshots(database))
+            return Ports(
+                SqlUnits(database, clock=clock, ids=ids, on_commit=on_commit), SqlSnapshots(database, clock=clock)
+            )
 
         try:
             yield World(open_ports)

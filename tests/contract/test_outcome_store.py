@@ -6,11 +6,15 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
 import pytest
 from sqlalchemy import text
 
+from keystead.adapters.clickhouse.connection import ClickHouse
+from keystead.adapters.clickhouse.outcomes import ClickHouseOutcomes
+from keystead.adapters.clickhouse.usage import ClickHouseUsage
 from keystead.adapters.memory.outcomes import MemoryOutcomes
 from keystead.adapters.memory.usage import MemoryUsage
 from keystead.adapters.sql.database import Database
@@ -21,7 +25,8 @@ from keystead.kernel.paging import PageRequest
 from keystead.tenants.model import Environment, TenantScope
 from keystead.usage.latency import bucket_of, merge
 from keystead.usage.model import Call, Dimension, Interval, Joined, LatencyPoint, Outcome, Subject
-from tests.contract.conftest import empty
+from tests import clickhouses
+from tests.contract.conftest import empty, url_of
 from tests.contract.usage_stores import (
     DAY,
     EVER,
@@ -43,6 +48,7 @@ from tests.contract.usage_stores import (
     seen,
 )
 
+Outcomes = MemoryOutcomes | SqlOutcomes | ClickHouseOutcomes
 OUR_LIVE = TenantScope("wsp_ours", frozenset({Environment.LIVE}))
 
 
@@ -50,10 +56,19 @@ OUR_LIVE = TenantScope("wsp_ours", frozenset({Environment.LIVE}))
 class Pair:
     """Where calls are counted, and where their outcomes are kept and joined."""
 
-    usage: MemoryUsage | SqlUsage
-    outcomes: MemoryOutcomes | SqlOutcomes
+    usage: MemoryUsage | SqlUsage | ClickHouseUsage
+    outcomes: Outcomes
     database: Database | None = None
+    clickhouse: ClickHouse | None = None
     writer: Writer | None = None
+
+    def another(self, **bounds: int) -> Outcomes:
+        """Return the store of another process; in memory there is none, so the same."""
+        if self.database is None:
+            return self.outcomes
+        if self.clickhouse is None:
+            return SqlOutcomes(self.database, **bounds)
+        return ClickHouseOutcomes(self.clickhouse, self.database, **bounds)
 
     async def count(self, *calls: Call) -> None:
         """Count calls."""
@@ -88,14 +103,21 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(stores_url: str) -> AsyncIterator[Pair]:
-    """Lend the stores of each kind, empty."""
-    if not stores_url:
+async def pair(usage_url: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+    """Lend the stores of each kind, empty; those of ClickHouse stand beside a database."""
+    if usage_url == "memory":
         usage = MemoryUsage()
         yield Pair(usage, MemoryOutcomes(usage))
         return
-    database = Database.connect(stores_url)
-    yield Pair(SqlUsage(database), SqlOutcomes(database), database)
+    if usage_url != "chdb":
+        database = Database.connect(usage_url)
+        yield Pair(SqlUsage(database), SqlOutcomes(database), database)
+    else:
+        database = Database.connect(url_of("postgresql", request, tmp_path))
+        clickhouse = request.getfixturevalue("clickhouse")
+        outcomes = ClickHouseOutcomes(clickhouse, database)
+        yield Pair(ClickHouseUsage(clickhouse), outcomes, database, clickhouse)
+        await clickhouses.empty(clickhouse)
     await empty(database)
 
 
@@ -270,7 +292,7 @@ async def test_two_that_join_at_once_count_once(pair: Pair) -> None:
     calls = [
         call(T0 + number % 5 * HOUR, random_subject) for number, random_subject in enumerate([OUR_KEY, UNOWNED] * 200)
     ]
-    joiners = [pair.outcomes, SqlOutcomes(pair.database) if pair.database else pair.outcomes]
+    joiners = [pair.outcomes, pair.another()]
 
     async def report(step: int) -> None:
         for start in range(0, len(calls), 40):
@@ -281,7 +303,7 @@ async def test_two_that_join_at_once_count_once(pair: Pair) -> None:
         for start in range(0, len(calls), 50):
             await pair.count(*calls[start : start + 50])
 
-    async def join(joiner: MemoryOutcomes | SqlOutcomes) -> int:
+    async def join(joiner: Outcomes) -> int:
         joined = 0
         for _ in range(25):
             joined += (await joiner.join(at_most=30, now_ms=T0)).joined
@@ -305,8 +327,7 @@ async def test_reporters_of_the_same_calls_do_not_block_one_another(pair: Pair) 
 
 async def test_what_waits_in_vain_starves_nobody(pair: Pair) -> None:
     """However many wait for calls that never come, one whose call came is found within a few looks."""
-    if pair.database is not None:
-        pair.outcomes = SqlOutcomes(pair.database, window_rows=10, windows_max=2)
+    pair.outcomes = pair.another(window_rows=10, windows_max=2)
     it = call()
     await pair.outcomes.keep(OURS, [ended(call()) for _ in range(95)], at_ms=T0)
     await pair.outcomes.keep(OURS, [ended(it)], at_ms=T0 + 1)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, func, text
 
-from keystead.adapters.sql import events, snapshots
+from keystead.adapters.sql import events, plans, snapshots
 from keystead.adapters.sql.database import Database
+from keystead.kernel.ids import new_id
 from keystead.kernel.paging import PageRequest
 from keystead.tenants.model import Environment
 from tests.contract.stores import sql_stores, walls
 from tests.contract.test_key_filter import questions
 
-WHOLE_TABLES = tuple(f"SCAN {table}" for table in ("keys", "secrets", "key_labels", "events", "owners", "workspaces"))
+TABLES = ("keys", "secrets", "key_labels", "events", "owners", "workspaces", "plans")
+WHOLE_TABLES = tuple(f"SCAN {table}" for table in TABLES)
 
 
 def reads_it_all(step: str) -> bool:
@@ -37,8 +39,8 @@ async def plan(database: Database, statement: str, parameters: tuple[Any, ...]) 
 @pytest.mark.parametrize(
     ("statement", "parameters"),
     (
-        (snapshots._BY_PREFIX, ("acme_live_x",)),
-        (snapshots._BY_KEY, ("key_x",)),
+        (snapshots._BY_PREFIX, (1, 1, "acme_live_x")),
+        (snapshots._BY_KEY, (1, 1, "key_x")),
         (events._POLL, (5, 10, 10)),
         (events._HEAD, ()),
         (events._ANY_UNPLACED, ()),
@@ -69,6 +71,14 @@ async def test_no_list_reads_a_whole_table(database: Database) -> None:
                 await unit.keys.page(wanted, PageRequest(10, ("key_x",)))
             await unit.owners.page(PageRequest(10, ("000000000000001", "x")))
             await unit.keys.by_prefix("acme_live_x")
+            await unit.plans.get(workspace.id, "free")
+            await unit.plans.get(workspace.id, new_id("pln", now_ms=1))
+            await unit.plans.page(workspace.id, PageRequest(10, ("free",), ascending=True))
+            tier = stores.make.plan(workspace)
+            await unit.plans.uses(tier, now_ms=1)
+            await unit.plans.reach(tier, now_ms=1, samples=20)
+            by_default = plans._by_default(tier, 1).with_only_columns(func.count())
+            await unit.plans._number(by_default)  # type: ignore[attr-defined] # of the SQL repository
     assert len(asked) > len(questions())
     for statement, parameters in asked:
         steps = await plan(database, statement, parameters)

@@ -142,6 +142,9 @@ async def test_old_rows_are_found_by_an_index(migrated_file: object) -> None:
         steps = [row[3] for row in await database.fetch(f"EXPLAIN QUERY PLAN {statement}")]
         assert any("old USING" in step for step in steps)
         assert not [step for step in steps if step.startswith("SCAN") and step != "SCAN platforms"], steps
+    told = await database.fetch(f"EXPLAIN QUERY PLAN {retention._delete_told('sqlite')}".replace(":most", "7"))
+    index = "SEARCH old USING INDEX sqlite_autoindex_entitlement_events_1"
+    assert f"{index} (workspace_id=? AND meter=? AND begins_at_ms<?)" in [row[3] for row in told], list(told)
     await database.close()
 
 

@@ -108,6 +108,7 @@ async def make(client: Client) -> Any:
         "create_owner": True,
         "name": "Key",
         "environment": "LIVE",
+        "plan_id": "enterprise",
         "metadata": {"pad": "x" * 400},
     }
     return await client.call("CreateKey", **wanted)

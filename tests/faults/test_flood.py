@@ -17,8 +17,11 @@ from keystead.gen.v1 import usage_pb2
 from tests.clients import Client, client_for
 from tests.flood import KINDS
 from tests.forgeries import CODE_OF
+from tests.nursery import ROOT
 from tests.polling import eventually
-from tests.servers import ROOT, KeysteadServer, ServerFarm
+from tests.servers import KeysteadServer, ServerFarm
+
+pytestmark = pytest.mark.alone
 
 PAUSE_S = 0.005
 FLOOD_WITHIN_S = 600.0
@@ -83,7 +86,15 @@ async def demand_harmless(servers: ServerFarm, count: int) -> None:
     server = servers.start(master_keys=servers.master_key)
     async with client_for(server) as client:
         made = (
-            await client.call("CreateKey", owner_id="o", create_owner=True, name="n", environment="LIVE", scopes=[])
+            await client.call(
+                "CreateKey",
+                owner_id="o",
+                create_owner=True,
+                name="n",
+                environment="LIVE",
+                plan_id="enterprise",
+                scopes=[],
+            )
         ).must()
         assert await client.verify(made.secret) == "VALID"
         journal = server.data_dir / "journal"

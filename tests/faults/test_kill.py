@@ -56,7 +56,13 @@ async def live(client: Client, book: Book) -> None:
     while True:
         retry = str(uuid.uuid4())
         name = f"Key {retry}"
-        wanted: dict[str, Any] = {"owner_id": "owner", "create_owner": True, "name": name, "environment": "LIVE"}
+        wanted: dict[str, Any] = {
+            "owner_id": "owner",
+            "create_owner": True,
+            "name": name,
+            "environment": "LIVE",
+            "plan_id": "enterprise",
+        }
         made = await client.call("CreateKey", idempotency_key=retry, **wanted)
         if not made.ok:
             book.unsure_creations[retry] = name
@@ -95,7 +101,13 @@ async def demand_everything(server: KeysteadServer, book: Book) -> None:
             if key_id not in book.unsure:
                 assert told == book.states[key_id], key_id
         for retry, name in book.unsure_creations.items():
-            wanted: dict[str, Any] = {"owner_id": "owner", "create_owner": True, "name": name, "environment": "LIVE"}
+            wanted: dict[str, Any] = {
+                "owner_id": "owner",
+                "create_owner": True,
+                "name": name,
+                "environment": "LIVE",
+                "plan_id": "enterprise",
+            }
             made = (await client.call("CreateKey", idempotency_key=retry, **wanted)).must()
             assert await client.verify(made.secret) == "VALID"
             same = (await client.call("ListKeys", query=name)).must().keys

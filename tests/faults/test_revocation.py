@@ -20,6 +20,8 @@ from tests.proxies import proxy_to
 from tests.servers import KeysteadServer, ServerFarm
 from tests.services import PrivatePostgres
 
+pytestmark = pytest.mark.alone
+
 TRIES = 200
 WORKERS = 8
 BOUND_S = 1.0
@@ -40,6 +42,7 @@ class Pair:
             "create_owner": True,
             "name": "Key",
             "environment": "LIVE",
+            "plan_id": "enterprise",
             **fields,
         }
         made = (await self.a.call("CreateKey", **wanted)).must()
@@ -269,7 +272,13 @@ async def test_a_fill_from_before_a_revocation_brings_no_key_back(
     async with proxy_to(own_postgres.port) as proxy:
         b = await asyncio.to_thread(servers.start, database=proxy.through(url))
         async with client_for(a) as one, GrpcClient(b.grpc, a.management_key) as other:
-            wanted: dict[str, Any] = {"owner_id": "o", "create_owner": True, "name": "Key", "environment": "LIVE"}
+            wanted: dict[str, Any] = {
+                "owner_id": "o",
+                "create_owner": True,
+                "name": "Key",
+                "environment": "LIVE",
+                "plan_id": "enterprise",
+            }
             made, signal = [(await one.call("CreateKey", **wanted)).must() for _ in range(2)]
             assert await other.verify(signal.secret) == "VALID"
             proxy.hold(made.key.secrets[0].prefix.encode())

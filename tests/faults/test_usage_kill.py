@@ -69,7 +69,13 @@ async def demand_exact_counts(server: KeysteadServer, *, rounds: int) -> None:
     async with client_for(server) as client:
         made = (
             await client.call(
-                "CreateKey", owner_id="o", create_owner=True, name="n", environment="LIVE", scopes=["read:invoices"]
+                "CreateKey",
+                owner_id="o",
+                create_owner=True,
+                name="n",
+                environment="LIVE",
+                plan_id="enterprise",
+                scopes=["read:invoices"],
             )
         ).must()
     tally = Tally()

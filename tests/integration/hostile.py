@@ -35,6 +35,7 @@ _VALUES: dict[int, tuple[Any, ...]] = {
     FieldDescriptor.TYPE_UINT64: (0, 1, 1_000, 2**64 - 1),
     FieldDescriptor.TYPE_DOUBLE: (0.0, 1.5, -1.0, float("inf"), float("nan")),
 }
+_UPDATED = {"key", "owner", "workspace", "plan"}
 _PARTS = ("id", "owner_id", "key_id", "workspace_id")
 
 
@@ -58,13 +59,12 @@ def base_of(name: str, known: Known) -> Message:
         ("workspace_id", known.workspace_id),
         ("name", "Name"),
         ("brand", "brand"),
+        ("plan_id", "free"),
     ):
         if field in fields:
             setattr(request, field, value)
     if name == "CreateKey":
         request.environment = 1
-    if name == "CreateOwner":
-        request.owner_id = "new-owner"
     if name in {"VerifyKey", "IdentifyKey"}:
         request.key = known.secret
     if name == "VerifyKey":
@@ -73,23 +73,36 @@ def base_of(name: str, known: Known) -> Message:
         request.requests.add(key=known.secret, environment=1)
     if name == "RevokeKeys":
         request.validate_only = True
+    _fill_new(name, request)
     if "update_mask" in fields:
         _fill_update(request, known)
     return request  # type: ignore[no-any-return]  # a message of whichever method
 
 
+def _fill_new(name: str, request: Any) -> None:
+    if name == "CreateOwner":
+        request.owner_id = "new-owner"
+    if name == "CreatePlan":
+        request.name = "new-plan"
+    if name == "CheckLimit":
+        request.subject = "somebody"
+        request.environment = 1
+        request.limits.add(name="calls").sliding_window.window.seconds = 60
+
+
 def _fill_update(request: Any, known: Known) -> None:
-    inner = next(field.name for field in request.DESCRIPTOR.fields if field.name in {"key", "owner", "workspace"})
+    inner = next(field.name for field in request.DESCRIPTOR.fields if field.name in _UPDATED)
     wanted = getattr(request, inner)
     if inner == "owner":
         wanted.owner_id = known.owner_id
     else:
-        wanted.id = known.key_id if inner == "key" else known.workspace_id
-    wanted.name = "Name"
+        wanted.id = {"key": known.key_id, "workspace": known.workspace_id, "plan": "free"}[inner]
+    wanted.name = "free" if inner == "plan" else "Name"
     masks = {
-        "key": ["name", "description", "scopes", "metadata", "tags", "allowed_ips", "expires_at"],
-        "owner": ["name", "metadata"],
-        "workspace": ["name"],
+        "key": ["name", "description", "scopes", "metadata", "tags", "allowed_ips", "expires_at", "plan_id", "limits"],
+        "owner": ["name", "metadata", "plan_id", "limits"],
+        "workspace": ["name", "default_plan_id"],
+        "plan": ["name", "description", "limits", "max_keys_per_owner", "rotate_every", "suspend_overdue"],
     }
     request.update_mask.paths.extend(masks[inner])
 
@@ -138,7 +151,9 @@ def read_only(name: str, place: str) -> bool:
     """Say whether a field is the server's to fill in, and so ignored in an update, whatever stands in it."""
     last = place.partition(":")[0].split(".")[-1]
     return name.startswith("Update") and (
-        ".secrets." in place or last in {"created_by", "state_reason", "brand"} or place.startswith("key.owner_id")
+        ".secrets." in place
+        or last in {"created_by", "state_reason", "brand", "entitled_plan_id"}
+        or place.startswith("key.owner_id")
     )
 
 

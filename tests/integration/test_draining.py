@@ -40,7 +40,13 @@ async def watched(client: GrpcClient, states: list[int]) -> None:
 async def made_key(server: KeysteadServer) -> Any:
     """Make a key."""
     async with client_for(server) as client:
-        wanted: dict[str, Any] = {"owner_id": "o", "create_owner": True, "name": "Key", "environment": "LIVE"}
+        wanted: dict[str, Any] = {
+            "owner_id": "o",
+            "create_owner": True,
+            "name": "Key",
+            "environment": "LIVE",
+            "plan_id": "enterprise",
+        }
         return (await client.call("CreateKey", **wanted)).must()
 
 
@@ -69,11 +75,14 @@ async def test_calls_under_way_finish(servers: ServerFarm, postgres_url: str, en
         async def blocked() -> bool:
             return await waits_for_a_lock(observer)
 
+        async def looks() -> bool:
+            return states == [SERVING]
+
         async def looks_away() -> bool:
             return states[-1:] in ([NOT_SERVING], [GONE])
 
         await eventually(blocked, within_s=10)
-        assert states == [SERVING]
+        await eventually(looks, within_s=10)
         server.signal(signal.SIGTERM)
         await eventually(looks_away, within_s=2)
         assert states[:2] == [SERVING, NOT_SERVING]
@@ -140,7 +149,13 @@ async def test_stopping_under_load_loses_no_reply(servers: ServerFarm) -> None:
 
     async def work(client: Client) -> None:
         while True:
-            wanted: dict[str, Any] = {"owner_id": "o", "create_owner": True, "name": "Key", "environment": "LIVE"}
+            wanted: dict[str, Any] = {
+                "owner_id": "o",
+                "create_owner": True,
+                "name": "Key",
+                "environment": "LIVE",
+                "plan_id": "enterprise",
+            }
             answer = await client.call("CreateKey", **wanted)
             if not answer.ok:
                 assert answer.status in {"UNAVAILABLE", "UNREACHABLE", "CANCELLED"}, answer

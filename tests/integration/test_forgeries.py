@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from sqlalchemy import event
 
 from keystead.adapters.cryptography.keyring import MasterKeyring
@@ -15,6 +16,8 @@ from tests.clients import GrpcClient, client_for
 from tests.cores import bench, watch
 from tests.servers import ServerFarm
 from tests.services import PrivatePostgres
+
+pytestmark = pytest.mark.alone
 
 FORGERIES = 100_000
 FORGERIES_OVER_THE_WIRE = 4_000

@@ -29,7 +29,10 @@ CALLERS_FAULT = {
     "RESOURCE_EXHAUSTED",
     "UNIMPLEMENTED",
 }
-_COUNTS = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM keys), (SELECT count(*) FROM owners)"
+_COUNTS = """
+SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM keys), (SELECT count(*) FROM owners),
+       (SELECT count(*) FROM plans)
+"""
 
 
 @dataclass

@@ -12,7 +12,7 @@ from keystead.gen.v1 import usage_pb2, verification_pb2
 from keystead.kernel.ids import new_id
 from tests.clients import TRANSPORTS, Client, client_for
 from tests.polling import eventually
-from tests.servers import ServerFarm
+from tests.servers import KeysteadServer, ServerFarm
 
 Query = usage_pb2.QueryUsageRequest
 UNKNOWN = new_id("ver", now_ms=1_700_000_000_000)
@@ -20,7 +20,13 @@ UNKNOWN = new_id("ver", now_ms=1_700_000_000_000)
 
 async def make_key(client: Client, environment: str = "LIVE") -> Any:
     """Make a key."""
-    wanted: dict[str, Any] = {"owner_id": "o", "create_owner": True, "name": "n", "environment": environment}
+    wanted: dict[str, Any] = {
+        "owner_id": "o",
+        "create_owner": True,
+        "name": "n",
+        "environment": environment,
+        "plan_id": "enterprise",
+    }
     return (await client.call("CreateKey", scopes=["read:invoices"], **wanted)).must()
 
 
@@ -139,10 +145,9 @@ async def test_reports_outlive_a_crash(servers: ServerFarm) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_bad_outcome_fails_the_whole_report(servers: ServerFarm, transport: str) -> None:
+async def test_a_bad_outcome_fails_the_whole_report(shared_server: KeysteadServer, transport: str) -> None:
     """A report is refused by the place and the field that must change, and nothing of it is kept."""
-    server = servers.start()
-    async with client_for(server, transport) as client:
+    async with client_for(shared_server, transport) as client:
         key = await make_key(client)
         good = await verified(client, key.secret)
         for bad, field in (
@@ -164,5 +169,5 @@ async def test_a_bad_outcome_fails_the_whole_report(servers: ServerFarm, transpo
         assert await report(client, outcome(good, 3_600_000.0, grpc_status=16)) == 1
         usage = await settle(client, key.key.id, calls=1, outcomes=1)
         assert milliseconds(usage.latency.p50) == pytest.approx(3_600_000.0, rel=0.02)
-        (call,) = (await client.call("ListCalls")).must().calls
+        (call,) = (await client.call("ListCalls", filter={"key_id": key.key.id})).must().calls
         assert call.http_status == 401

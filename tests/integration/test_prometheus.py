@@ -10,17 +10,22 @@ from typing import Any
 
 import httpx2
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
+from keystead.gen.v1 import limits_pb2
 from tests import monitoring
 from tests.clients import STREAMS, Client, client_for
 from tests.polling import eventually
 from tests.prometheus import PrivatePrometheus
 from tests.servers import KeysteadServer, ServerFarm
-from tests.services import free_port
+from tests.services import PrivateRedis, free_port
 from tests.streams import StreamClient
 
 SHOWN_WITHIN_S = 60.0
 RANGE_S = 30
+LARGE = limits_pb2.Limit(
+    name="large", sliding_window=limits_pb2.SlidingWindow(limit=1_000_000, window=Duration(seconds=60))
+)
 SECRET_OWNER = "owner-nobody-may-see"
 
 
@@ -33,6 +38,8 @@ async def make_key(client: Client) -> Any:
             create_owner=True,
             name="n",
             environment="LIVE",
+            plan_id="enterprise",
+            limits=[LARGE],
             scopes=["read:invoices"],
         )
     ).must()
@@ -82,9 +89,9 @@ async def scrape(server: KeysteadServer, **headers: str) -> httpx2.Response:
 
 
 @pytest.fixture
-def watched(servers: ServerFarm) -> KeysteadServer:
-    """Lend a server that also feeds an Entitlements service, which does not answer."""
-    return servers.start(entitlements_url=f"http://127.0.0.1:{free_port()}")
+def watched(servers: ServerFarm, redis: PrivateRedis) -> KeysteadServer:
+    """Lend a server on Redis that also feeds an Entitlements service, which does not answer."""
+    return servers.start(entitlements_url=f"http://127.0.0.1:{free_port()}", redis=redis.url(2))
 
 
 @pytest.fixture
@@ -136,7 +143,10 @@ async def test_every_alert_can_be_judged(watched: KeysteadServer, prometheus: Pr
 
 
 async def test_counts_are_the_calls_that_were_made(servers: ServerFarm) -> None:
-    """Verdicts, calls, hits and misses are exact; metrics tell nobody's name, id, address or secret (P1, P8)."""
+    """Verdicts, calls, hits and misses are exact; metrics tell nobody's name, id, address or secret (P1, P8).
+
+    A key that was just made may be read twice: once more when the log brings the news of it.
+    """
     server = servers.start()
     async with client_for(server) as client:
         made = await make_key(client)
@@ -149,9 +159,11 @@ async def test_counts_are_the_calls_that_were_made(servers: ServerFarm) -> None:
         'keystead_verdicts_total{code="VALID"} 100.0',
         'keystead_verdicts_total{code="MALFORMED"} 1.0',
         'keystead_rpc_duration_seconds_count{ending="ok",method="VerifyKey"} 101.0',
-        "keystead_cache_hits_total 99.0",
-        "keystead_cache_misses_total 2.0",
     } <= lines
+    assert any(
+        {f"keystead_cache_hits_total {101 - misses}.0", f"keystead_cache_misses_total {misses}.0"} <= lines
+        for misses in (2, 3)
+    )
     hidden = (
         made.key.id,
         made.secret,

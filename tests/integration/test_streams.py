@@ -59,6 +59,7 @@ async def make_key(client: Client, owner_id: str = "o", environment: str = "LIVE
         "create_owner": True,
         "name": "n",
         "environment": environment,
+        "plan_id": "enterprise",
     } | fields
     return (await client.call("CreateKey", **wanted)).must()
 

@@ -83,7 +83,15 @@ async def test_a_traced_call_is_one_span_with_its_cold_way_inside(servers: Serve
     server = servers.start(otlp_endpoint=collector.url, trace_sampling=0)
     async with client_for(server) as client:
         made = (
-            await client.call("CreateKey", owner_id="o", create_owner=True, name="n", environment="LIVE", scopes=[])
+            await client.call(
+                "CreateKey",
+                owner_id="o",
+                create_owner=True,
+                name="n",
+                environment="LIVE",
+                plan_id="enterprise",
+                scopes=[],
+            )
         ).must()
         cold = (await client.call("VerifyKey", headers=SAMPLED, key=made.secret, environment="LIVE")).must()
         warm = (await client.call("VerifyKey", headers=SAMPLED, key=made.secret, environment="LIVE")).must()

@@ -11,7 +11,7 @@ import pytest
 from keystead.gen.v1 import usage_pb2, verification_pb2
 from tests.clients import Client, client_for
 from tests.polling import eventually
-from tests.servers import ServerFarm
+from tests.servers import KeysteadServer, ServerFarm
 
 Query = usage_pb2.QueryUsageRequest
 VALID = verification_pb2.VerifyKeyResponse.VALID
@@ -24,6 +24,7 @@ async def make_key(client: Client, owner_id: str, environment: str = "LIVE", **f
         "create_owner": True,
         "name": "n",
         "environment": environment,
+        "plan_id": "enterprise",
     } | fields
     return (await client.call("CreateKey", scopes=["read:invoices"], **wanted)).must()
 
@@ -107,11 +108,10 @@ async def test_usage_has_walls(servers: ServerFarm) -> None:
     ),
 )
 async def test_a_bad_question_is_told_what_to_change(
-    servers: ServerFarm, method: str, fields: dict[str, Any], field: str
+    shared_server: KeysteadServer, method: str, fields: dict[str, Any], field: str
 ) -> None:
     """Unknown numbers, bad ids, spans and sizes are refused by the field's name, and nothing fails inside."""
-    server = servers.start()
-    async with client_for(server) as client:
+    async with client_for(shared_server) as client:
         refused = await client.call(method, **fields)
         assert refused.refusal[1] == "INVALID_REQUEST"
         assert field in str(refused)
@@ -153,20 +153,18 @@ async def test_costs_labels_and_peeks(servers: ServerFarm) -> None:
     ),
     ids=str,
 )
-async def test_bad_costs_and_labels(servers: ServerFarm, said: dict[str, Any]) -> None:
+async def test_bad_costs_and_labels(shared_server: KeysteadServer, said: dict[str, Any]) -> None:
     """What breaks a bound is refused by name, and nothing is counted."""
-    server = servers.start()
-    async with client_for(server) as client:
+    async with client_for(shared_server) as client:
         made = await make_key(client, "one")
         answer = await client.call("VerifyKey", key=made.secret, environment="LIVE", **said)
         assert answer.refusal == ("INVALID_ARGUMENT", "INVALID_REQUEST")
         assert (await client.call("GetKeyUsage", key_id=made.key.id)).must().calls == 0
 
 
-async def test_labels_by_the_minute(servers: ServerFarm) -> None:
+async def test_labels_by_the_minute(shared_server: KeysteadServer) -> None:
     """Labels are summed by the hour, and a question for minutes says so instead of telling nothing."""
-    server = servers.start()
-    async with client_for(server) as client:
+    async with client_for(shared_server) as client:
         answer = await client.call("QueryUsage", group_by=Query.TAG, interval=Query.MINUTE)
         assert answer.refusal == ("INVALID_ARGUMENT", "INVALID_REQUEST")
 

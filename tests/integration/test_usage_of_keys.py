@@ -12,7 +12,7 @@ from keystead.gen.v1 import keys_pb2, usage_pb2
 from tests import databases
 from tests.clients import client_for
 from tests.integration.test_usage import make_key, settle
-from tests.servers import ServerFarm
+from tests.servers import KeysteadServer, ServerFarm
 
 Query = usage_pb2.QueryUsageRequest
 DAY = timedelta(days=1)
@@ -65,11 +65,10 @@ async def test_days_begin_where_the_time_zone_says(servers: ServerFarm) -> None:
     ),
 )
 async def test_a_bad_question_is_told_what_to_change(
-    servers: ServerFarm, method: str, fields: dict[str, Any], field: str
+    shared_server: KeysteadServer, method: str, fields: dict[str, Any], field: str
 ) -> None:
     """Zones nobody knows, days past the calendar and odd spans are refused by the field's name."""
-    server = servers.start()
-    async with client_for(server) as client:
+    async with client_for(shared_server) as client:
         refused = await client.call(method, **fields)
         assert refused.refusal[1] == "INVALID_REQUEST"
         assert field in str(refused)

@@ -18,6 +18,8 @@ from keystead.keys import secret_format
 from tests.clients import Client, client_for
 from tests.servers import KeysteadServer, ServerFarm
 
+pytestmark = pytest.mark.alone
+
 COST = 6
 
 

@@ -37,7 +37,6 @@ def test_web_addresses_are_taken(url: str) -> None:
         ({"entitlements_url": "ftp://billing.internal/"}, "entitlements_url"),
         ({"entitlements_url": "https://user:pa55@billing.internal/"}, "entitlements_url"),
         ({"entitlements_url": "https://billing.internal/a b"}, "entitlements_url"),
-        ({"entitlements_url": "http://127.0.0.1:8090", "usage_store": "chdb:"}, "entitlements_url"),
         ({"entitlements_token": "two\nlines"}, "entitlements_token"),
         ({"entitlements_meters": "calls"}, "entitlements_meters"),
         ({"entitlements_from": "2026-11-01"}, "entitlements_from"),

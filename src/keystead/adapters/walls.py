@@ -42,6 +42,10 @@ class Walls:
         """Say whether ``key`` is inside."""
         return self.admit(key.workspace_id) and (self.environments is None or key.environment in self.environments)
 
+    def admit_in(self, workspace_id: str, environment: str) -> bool:
+        """Say whether what belongs to one environment of ``workspace_id`` is inside."""
+        return self.admit(workspace_id) and (self.environments is None or environment in self.environments)
+
     def demand(self, workspace_id: str) -> None:
         """Raise ``OutsideWallsError`` unless ``workspace_id`` is inside."""
         if not self.admit(workspace_id):
@@ -51,6 +55,11 @@ class Walls:
         """Raise ``OutsideWallsError`` unless ``key`` is inside."""
         if not self.admit_key(key):
             raise OutsideWallsError(f"{key.id} is outside the walls of {self.workspace_id}")
+
+    def demand_in(self, workspace_id: str, environment: str) -> None:
+        """Raise ``OutsideWallsError`` unless what belongs to one environment of ``workspace_id`` is inside."""
+        if not self.admit_in(workspace_id, environment):
+            raise OutsideWallsError(f"{workspace_id}/{environment} is outside the walls of {self.workspace_id}")
 
     def demand_workspace(self) -> str:
         """Return the one workspace inside; raise ``OutsideWallsError`` when there are no walls."""

@@ -19,14 +19,12 @@ from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.engines import DatabaseSettings
 from keystead.adapters.sql.events import SqlEventLog
 from keystead.adapters.sql.last_use import SqlLastUse
-from keystead.adapters.sql.ledger import SqlLedger
 from keystead.adapters.sql.masters import SqlMasters
 from keystead.adapters.sql.migration import check_schema
-from keystead.adapters.sql.outcomes import SqlOutcomes
 from keystead.adapters.sql.snapshots import SqlSnapshots
 from keystead.adapters.sql.units import SqlUnits
-from keystead.adapters.sql.usage import SqlUsage
-from keystead.bootstrap.usage_store import usage_store
+from keystead.bootstrap.limiting import Limiting
+from keystead.bootstrap.usage_store import UsageStores, usage_stores
 from keystead.config import ConfigError, Settings
 from keystead.idempotency.service import ReplyMemory
 from keystead.kernel.change import Change
@@ -40,25 +38,30 @@ from keystead.keys.minting import Minter
 from keystead.keys.ports import Lane, SecretHasher
 from keystead.keys.service import KeyService
 from keystead.keys.tenancy import TenancyService
+from keystead.keys.tiers import TierService
 from keystead.keys.unused import UnusedGrants
+from keystead.limits.service import PlanService
 from keystead.tenants.service import OwnerService, WorkspaceService
 from keystead.transport.dispatch import CallDispatcher, free_handlers, stream_handlers, unit_handlers
 from keystead.transport.services.entitlements import EntitlementHandlers
 from keystead.transport.services.grants import GrantHandlers
 from keystead.transport.services.keys import KeyHandlers
+from keystead.transport.services.limiter import CheckHandlers, LimitHandlers
 from keystead.transport.services.outcome_streams import OutcomeStreamHandlers
 from keystead.transport.services.outcomes import OutcomeHandlers
 from keystead.transport.services.owners import OwnerHandlers
+from keystead.transport.services.plans import EntitlingHandlers, PlanHandlers
+from keystead.transport.services.simulation import SimulationHandlers
 from keystead.transport.services.tailing import TailingHandlers
 from keystead.transport.services.usage import UsageHandlers
 from keystead.transport.services.verification import VerificationHandlers
 from keystead.transport.services.workspaces import WorkspaceHandlers
 from keystead.transport.streaming import OpenStreams
 from keystead.usage.errors import JournalFullError
-from keystead.usage.ports import UsageStore
 from keystead.usage.retention import Retention
 from keystead.verification.authentication import Authenticator, Refusals
 from keystead.verification.freshness import Lease, Touches
+from keystead.verification.gauges import LimitGauges
 from keystead.verification.last_use import LastUses
 from keystead.verification.ports import SnapshotStore
 from keystead.verification.resolver import Limits, SecretResolver
@@ -77,7 +80,7 @@ class Core:
         keyring: MasterKeyring,
         database: Database,
         *,
-        usage: UsageStore | None = None,
+        stores: UsageStores | None = None,
         journal: MappedJournal | None = None,
         attempts: MappedAttempts | None = None,
         verification_ids: SequentialIds | None = None,
@@ -99,36 +102,69 @@ class Core:
         self.log = SqlEventLog(database)
         self.last_uses = SqlLastUse(database)
         self.masters = SqlMasters(database, clock=self.clock)
+        self.retention = retention_of(settings)
+        self._wire_tenants()
+        self._wire_usage(stores or UsageStores.of_database(database))
+        self._wire_limits(settings)
+        self._wire_verification(settings, verification_ids or SequentialIds("ver"), tracer)
+
+    def _wire_tenants(self) -> None:
+        """Wire what is done with workspaces, owners, plans and keys."""
         self.owners = OwnerService(self.clock)
         self.workspaces = WorkspaceService(self.clock)
-        minter = Minter(keyring=keyring, hasher=self.hasher, ids=self.ids, clock=self.clock)
+        self.plans = PlanService(ids=self.ids, clock=self.clock)
+        minter = Minter(keyring=self.keyring, hasher=self.hasher, ids=self.ids, clock=self.clock)
         self.keys = KeyService(minter=minter, owners=self.owners, ids=self.ids, clock=self.clock)
         self.tenancy = TenancyService(
             minter=minter,
             keys=self.keys,
             owners=self.owners,
             workspaces=self.workspaces,
+            plans=self.plans,
             ids=self.ids,
             clock=self.clock,
         )
+        self.tiers = TierService(plans=self.plans, owners=self.owners, workspaces=self.workspaces)
         self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
-        store, prover = _cold_way(SqlSnapshots(database), self.hasher, tracer)
+
+    def _wire_usage(self, stores: UsageStores) -> None:
+        self.usage = stores.usage
+        self.outcomes = stores.outcomes
+        self.attempt_store = stores.attempts
+        self.ledger = stores.ledger
+
+    def _wire_limits(self, settings: Settings) -> None:
+        self.limiting = Limiting(settings, self.units, self.clock)
+        self.gauges = LimitGauges(
+            SqlSnapshots(self.database, clock=self.clock),
+            self.limiting.limiter,
+            self.limiting.rates,
+            self.clock,
+            checks=self.limiting.checks,
+            changed=self.limiting.blocks.ask_again,
+        )
+
+    def _wire_verification(self, settings: Settings, ids: SequentialIds, tracer: Tracer | None) -> None:
+        """Wire the way of a verification; without a journal it refuses every one."""
+        store, prover = _cold_way(SqlSnapshots(self.database, clock=self.clock), self.hasher, tracer)
         self.resolver = SecretResolver(
             store=store,
-            keyring=keyring,
+            keyring=self.keyring,
             hasher=prover,
             touches=self.touches,
             lease=self.lease,
             clock=self.clock,
             limits=Limits(settings.cached_secrets, settings.serve_stale),
         )
-        self.usage = usage or SqlUsage(database)
-        self.retention = retention_of(settings)
-        self.outcomes = SqlOutcomes(database)
-        self.ledger = SqlLedger(database)
-        nowhere, ids = _NoJournal(), verification_ids or SequentialIds("ver")
+        nowhere = _NoJournal()
         self.verification = VerificationService(
-            self.resolver, self.uses, journal or nowhere, self.clock, ids=ids, attempts=attempts or nowhere
+            self.resolver,
+            self.uses,
+            self.journal or nowhere,
+            self.clock,
+            ids=ids,
+            attempts=self.attempts or nowhere,
+            limiter=self.limiting.limiter,
         )
 
     def dispatcher(self) -> CallDispatcher:
@@ -151,12 +187,17 @@ class Core:
                 OutcomeHandlers(self.outcomes, self.clock),
                 UsageHandlers(self.usage, page_tokens, self.retention, self.clock),
                 EntitlementHandlers(self.ledger, self.clock),
+                CheckHandlers(self.gauges),
+                SimulationHandlers(self.usage, self.units, self.clock),
             ),
             handlers=unit_handlers(
                 KeyHandlers(self.keys, identifier, self.usage, page_tokens, self.clock),
                 GrantHandlers(UnusedGrants(self.usage, self.clock), page_tokens),
-                OwnerHandlers(self.owners, self.tenancy, page_tokens),
-                WorkspaceHandlers(self.workspaces, self.tenancy, page_tokens, self.clock),
+                OwnerHandlers(self.owners, self.tiers, self.tenancy, page_tokens),
+                WorkspaceHandlers(self.workspaces, self.tiers, self.tenancy, page_tokens, self.clock),
+                PlanHandlers(self.plans, self.tiers, page_tokens),
+                EntitlingHandlers(self.tiers),
+                LimitHandlers(self.gauges),
             ),
         )
 
@@ -192,7 +233,8 @@ async def core(
     async with AsyncExitStack() as stack:
         database = Database.connect(settings.database_url, settings=database_settings(settings))
         stack.push_async_callback(database.close)
-        usage = await stack.enter_async_context(usage_store(settings, database)) if serving else None
+        counting = usage_stores(settings, database, retention_of(settings))
+        stores = await stack.enter_async_context(counting) if serving else None
         known = await SqlMasters(database, clock=SystemClock()).registered()
         keyring = open_keyring(settings, create=create and not known)
         verification_ids = SequentialIds("ver")
@@ -205,7 +247,7 @@ async def core(
             settings,
             keyring,
             database,
-            usage=usage,
+            stores=stores,
             journal=journal,
             attempts=attempts,
             verification_ids=verification_ids,
@@ -214,6 +256,8 @@ async def core(
         stack.callback(made.hasher.close)
         await made.demand_masters()
         await made.register_masters()
+        if serving:
+            await stack.enter_async_context(made.limiting.running())
         yield made
 
 
@@ -279,7 +323,12 @@ def open_keyring(settings: Settings, *, create: bool) -> MasterKeyring:
 
 def retention_of(settings: Settings) -> Retention:
     """Say how long usage is kept."""
-    return Retention(settings.raw_calls_days, settings.minutes_days, settings.hours_days)
+    return Retention(
+        calls_days=settings.raw_calls_days,
+        minutes_days=settings.minutes_days,
+        hours_days=settings.hours_days,
+        told_days=settings.entitlements_days,
+    )
 
 
 def database_settings(settings: Settings) -> DatabaseSettings:

@@ -10,13 +10,22 @@ from typing import Literal
 
 import bcrypt
 
+from keystead.adapters.redis.address import RedisAddress
+from keystead.adapters.redis.examining import examine_redis
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.migration import check_schema
 from keystead.bootstrap.core import Core, database_settings, open_keyring
 from keystead.config import Settings, unknown_variables
 from keystead.kernel.errors import KeysteadError
+from keystead.limits.errors import LimiterAwayError
 
 _SLOW_START_S = 60
+_CRASH_LOSSES = {
+    "always": "appendfsync always: a crash forgets nothing that was spent",
+    "everysec": "appendfsync everysec: a crash may forget a second, which costs at most one burst or window each",
+    "no": "appendfsync no: a crash may forget what the system had not written, at most one burst or window each",
+    "off": "no append-only file: a restart forgets what was spent, which costs at most one burst or window each",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     yield _data_directory(settings)
     yield _hashing(settings)
     yield _listeners(settings)
+    if settings.redis:
+        yield await _redis(settings)
     try:
         keyring = open_keyring(settings, create=False)
     except KeysteadError as error:
@@ -103,6 +114,23 @@ def _hashing(settings: Settings) -> Finding:
         advice = "lower bcrypt_cost: 190 random bits gain nothing from a slow hash"
         return Finding("bcrypt", "warning", detail, advice)
     return Finding("bcrypt", "ok", detail)
+
+
+async def _redis(settings: Settings) -> Finding:
+    """Say whether the limiter's Redis may forget counters in use, and what a crash of it would cost (P4)."""
+    try:
+        found = await examine_redis(RedisAddress.parse(settings.redis))
+    except (ValueError, LimiterAwayError) as error:
+        return Finding("redis", "failed", str(error), "until it answers, plans decide as their on_limiter_outage says")
+    loss = _CRASH_LOSSES.get(found.append_fsync, "does not tell its appendfsync")
+    detail = f"{found.version} answers in {found.answered_in_ms:.1f} ms; {loss}"
+    if found.role not in {"master", "primary"}:
+        return Finding("redis", "failed", detail, f"it is a {found.role}: name the primary")
+    if found.maxmemory_policy != "noeviction":
+        policy = found.maxmemory_policy or "not told"
+        detail = f"{detail}; maxmemory-policy is {policy}"
+        return Finding("redis", "warning", detail, "set maxmemory-policy noeviction, or counters in use are forgotten")
+    return Finding("redis", "ok", detail)
 
 
 def _listeners(settings: Settings) -> Finding:

@@ -7,13 +7,17 @@ from collections.abc import Callable
 
 from keystead.adapters.files import data_directory
 from keystead.adapters.sql import migration
-from keystead.bootstrap.core import core, retention_of
+from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.retention import SqlUsageShelf
+from keystead.bootstrap.core import core, database_settings, retention_of
 from keystead.bootstrap.usage_store import migrate_usage_store
 from keystead.config import Settings
+from keystead.kernel.clock import SystemClock
 from keystead.kernel.paging import PageRequest
 from keystead.kernel.secret import Secret
 from keystead.keys.installation import SYSTEM_ORIGIN, FirstRun
 from keystead.tenants.model import BOTH_ENVIRONMENTS, SYSTEM_WORKSPACE_ID, TenantScope
+from keystead.worker.retention import UsageKeeper
 
 
 def migrate(settings: Settings) -> tuple[str | None, str]:
@@ -25,8 +29,18 @@ def migrate(settings: Settings) -> tuple[str | None, str]:
 async def _migrate(settings: Settings) -> tuple[str | None, str]:
     before = await migration.current_revision(settings.database_url)
     after = await migration.migrate(settings.database_url)
+    await _make_room(settings)
     await migrate_usage_store(settings, retention_of(settings))
     return before, after
+
+
+async def _make_room(settings: Settings) -> None:
+    """Make the partitions of the first days, so that the first server finds them; each server makes the next ones."""
+    database = Database.connect(settings.database_url, settings=database_settings(settings))
+    try:
+        await UsageKeeper(SqlUsageShelf(database), retention_of(settings), SystemClock()).begin()
+    finally:
+        await database.close()
 
 
 async def first_run(settings: Settings, *, keep: Callable[[FirstRun], None]) -> FirstRun | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from keystead import __version__
 from keystead.adapters.prometheus.collector import Metric
+from keystead.bootstrap.limit_metrics import LIMITS
 from keystead.bootstrap.watched import (
     Watched,
     attempts,
@@ -20,6 +21,7 @@ from keystead.bootstrap.watched import (
     follower,
     joiner,
     journal,
+    journals,
     lanes,
     lease_s,
     of,
@@ -243,6 +245,25 @@ _USAGE: Sequence[Metric[Watched]] = (
         of(flusher, lambda it: it.journals),
     ),
     Metric(
+        "keystead_deployment_open_journals",
+        "gauge",
+        "Journals of all nodes that usage waits for; every node tells the same.",
+        of(journals, lambda it: it.open),
+    ),
+    Metric(
+        "keystead_deployment_lost_journals",
+        "gauge",
+        "Journals of all nodes that were declared lost and did not come back; every node tells the same.",
+        of(journals, lambda it: it.lost),
+    ),
+    Metric(
+        "keystead_deployment_journal_silent_seconds",
+        "gauge",
+        "For how long nobody has reported the open journal of all nodes that was reported longest ago; while it grows, "
+        "usage is complete for nobody.",
+        of(journals, lambda it: it.silent_ms / 1_000),
+    ),
+    Metric(
         "keystead_usage_counted_calls_total",
         "counter",
         "Verdicts that this process has carried from journals to where they are counted.",
@@ -316,6 +337,7 @@ GROUPS: Mapping[str, Sequence[Metric[Watched]]] = {
     "General": _GENERAL,
     "Calls": _CALLS,
     "Verification": _VERIFICATION,
+    "Limits": LIMITS,
     "The event log": _LOG,
     "Usage": _USAGE,
 }

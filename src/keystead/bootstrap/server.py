@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from keystead.adapters.files import data_directory
 from keystead.adapters.files.attempts_reading import MappedAttemptPages
 from keystead.adapters.files.journal_reading import MappedStretches
 from keystead.adapters.linux.process import make_undumpable
-from keystead.adapters.sql.attempts import SqlAttempts
+from keystead.adapters.sql.allowances import SqlAllowanceShelf
 from keystead.adapters.sql.replies import SqlReplyKeeper
 from keystead.adapters.sql.retention import SqlUsageShelf
+from keystead.adapters.sql.rotations import SqlOverdueKeys
 from keystead.adapters.structlog import logs
 from keystead.bootstrap.core import Core, core
 from keystead.bootstrap.feeding import start_feed
@@ -35,17 +37,22 @@ from keystead.transport.listening import Address, ListenError, TlsFiles
 from keystead.worker.attempts import AttemptFlusher
 from keystead.worker.follower import LogFollower
 from keystead.worker.housekeeping import Housekeeper
+from keystead.worker.journals import JournalWatch
 from keystead.worker.last_use import LastUseSaver
 from keystead.worker.loop import Loop
 from keystead.worker.outcomes import OutcomeJoiner
-from keystead.worker.retention import UsageKeeper
+from keystead.worker.retention import AllowanceKeeper, UsageKeeper
+from keystead.worker.rotations import RotationKeeper
 from keystead.worker.usage import LARGE_STRETCH_CALLS, STRETCH_CALLS, UsageFlusher
 
 _LAST_USE_INTERVAL_MS = 2_000
+_ALLOWANCES_INTERVAL_MS = 10_000
 _HOUSEKEEPING_INTERVAL_MS = 60_000
+_ROTATIONS_INTERVAL_MS = 10_000
 _RETENTION_INTERVAL_MS = 300_000
 _HEALTH_INTERVAL_MS = 500
 _USAGE_INTERVAL_MS = 1_000
+_JOURNALS_INTERVAL_MS = 15_000
 _IN_THE_CLEAR = "give --tls-cert and --tls-key, or --insecure when something in front of it encrypts"
 _GARBAGE_THRESHOLDS = (50_000, 20, 100)
 
@@ -110,19 +117,26 @@ async def _start_loops(stack: AsyncExitStack, watched: Watched, settings: Settin
     follower = LogFollower(log=served.log, touches=served.touches, lease=served.lease, clock=served.clock)
     saver = LastUseSaver(served.uses, served.last_uses)
     keeper = Housekeeper(replies=SqlReplyKeeper(served.database), refusals=served.refusals, clock=served.clock)
+    rotations = RotationKeeper(SqlOverdueKeys(served.database), served.units, served.clock)
     watched.follower = follower
     await follower.turn()
+    quotas = AllowanceKeeper(SqlAllowanceShelf(served.database), served.clock)
     shelves = _usage_keeper(served)
     await shelves.begin()
     flusher, attempts = _flushers(stack, watched, LARGE_STRETCH_CALLS if settings.usage_store else STRETCH_CALLS)
     watched.joiner = joiner = OutcomeJoiner(served.outcomes, served.clock)
+    watched.journals = JournalWatch(served.usage)
     await flusher.turn()
     for loop in (
         Loop("count usage", partial(_count, attempts, flusher), interval_ms=_USAGE_INTERVAL_MS, once_more=True),
         Loop("join outcomes", joiner.turn, interval_ms=_USAGE_INTERVAL_MS),
+        Loop("watch journals", watched.journals.turn, interval_ms=_JOURNALS_INTERVAL_MS),
         Loop("follow the log", follower.turn, interval_ms=settings.poll_interval_ms),
         Loop("save last uses", saver.turn, interval_ms=_LAST_USE_INTERVAL_MS, once_more=True),
+        Loop("forget old quotas", quotas.turn, interval_ms=_RETENTION_INTERVAL_MS),
+        Loop("give back allowances", served.limiting.blocks.turn, interval_ms=_ALLOWANCES_INTERVAL_MS),
         Loop("housekeeping", keeper.turn, interval_ms=_HOUSEKEEPING_INTERVAL_MS),
+        Loop("see to old secrets", rotations.turn, interval_ms=_ROTATIONS_INTERVAL_MS),
         Loop("forget old usage", shelves.turn, interval_ms=_RETENTION_INTERVAL_MS),
     ):
         watched.loops.append(loop)
@@ -152,8 +166,10 @@ def _flushers(stack: AsyncExitStack, watched: Watched, stretch_calls: int) -> tu
     watched.pages = pages = MappedAttemptPages(served.attempts, served.clock)
     watched.stretches = MappedStretches(served.journal, served.clock, pages)
     stack.callback(watched.stretches.let_go)
-    watched.attempts = AttemptFlusher(pages, SqlAttempts(served.database))
-    watched.flusher = UsageFlusher(watched.stretches, served.usage, served.clock, stretch_calls=stretch_calls)
+    watched.attempts = AttemptFlusher(pages, served.attempt_store)
+    watched.flusher = UsageFlusher(
+        watched.stretches, served.usage, served.clock, stretch_calls=stretch_calls, node=socket.gethostname()
+    )
     return watched.flusher, watched.attempts
 
 

@@ -14,9 +14,11 @@ from keystead.adapters.prometheus.collector import Reading
 from keystead.bootstrap.core import Core
 from keystead.kernel.measures import Histogram
 from keystead.transport.measuring import CallMeasures
+from keystead.usage.journals import JournalSummary
 from keystead.worker.attempts import AttemptFlusher
 from keystead.worker.entitlements import FeedStatus
 from keystead.worker.follower import LogFollower
+from keystead.worker.journals import JournalWatch
 from keystead.worker.loop import Loop
 from keystead.worker.outcomes import OutcomeJoiner
 from keystead.worker.usage import UsageFlusher
@@ -35,6 +37,7 @@ class Watched:
     attempts: AttemptFlusher | None = None
     pages: MappedAttemptPages | None = None
     joiner: OutcomeJoiner | None = None
+    journals: JournalWatch | None = None
     feed: FeedStatus | None = None
 
 
@@ -79,6 +82,11 @@ def attempts(watched: Watched) -> AttemptFlusher | None:
 def joiner(watched: Watched) -> OutcomeJoiner | None:
     """The worker that joins outcomes."""
     return watched.joiner
+
+
+def journals(watched: Watched) -> JournalSummary | None:
+    """The journals of the whole deployment, as they were seen last."""
+    return watched.journals.summary if watched.journals is not None else None
 
 
 def feed(watched: Watched) -> FeedStatus | None:

@@ -149,8 +149,8 @@ def group(name: str, *, help_text: str, commands: Sequence[click.Command]) -> cl
 
 _HELP = """API keys for your customers: issue, scope, verify, rotate and revoke them.
 
-`keystead up` runs a whole service here and shows what to try. The commands about keys, owners, workspaces and usage
-talk to a running one: to KEYSTEAD_URL with KEYSTEAD_MANAGEMENT_KEY, or as a profile in
+`keystead up` runs a whole service here and shows what to try. The commands about workspaces, owners, keys, plans,
+limits and usage talk to a running one: to KEYSTEAD_URL with KEYSTEAD_MANAGEMENT_KEY, or as a profile in
 ~/.config/keystead/profiles.toml says.
 
 Exit codes: 0 done, 1 refused or no, 2 wrong usage or setting, 3 unreachable, 4 not authorized.
@@ -167,9 +167,12 @@ application = Application(
         "migrate": Entry("keystead.cli.migrate:migrate", "Bring the database's schema to this version."),
         "doctor": Entry("keystead.cli.doctor:doctor", "Check the settings against the running world."),
         "config": Entry("keystead.cli.config:config", "Print every setting and what it is now."),
+        "journals": Entry("keystead.cli.journals:journals", "Look after the journals that usage is counted from."),
         "workspaces": Entry("keystead.cli.workspaces:workspaces", "Make and look after workspaces."),
         "owners": Entry("keystead.cli.owners:owners", "Make and look after owners, the platform's customers."),
         "keys": Entry("keystead.cli.keys:keys", "Make, find, rotate and revoke keys."),
+        "plans": Entry("keystead.cli.plans:plans", "Make, change and try plans, the tiers that keys and owners have."),
+        "limits": Entry("keystead.cli.limits:limits", "Show, reset and try limits."),
         "usage": Entry("keystead.cli.usage:usage", "Show what was called, by whom, when and how it ended."),
     },
 )

@@ -29,10 +29,11 @@ class Glyphs:
     corner: str
     floor: str
     mark: str
+    empty: str
 
 
-BLOCKS = Glyphs("▁▂▃▄▅▆▇█", "▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█", "│", "┤", "└", "─", "┬")
-ASCII = Glyphs(":#", "#", "_.:-=+*#", "|", "+", "+", "-", "+")
+BLOCKS = Glyphs("▁▂▃▄▅▆▇█", "▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█", "│", "┤", "└", "─", "┬", "·")
+ASCII = Glyphs(":#", "#", "_.:-=+*#", "|", "+", "+", "-", "+", ".")
 
 
 def glyphs_for(encoding: str | None) -> Glyphs:

@@ -35,7 +35,7 @@ LISTENER_FLAGS: tuple[Option, ...] = (
         "--grpc", metavar="HOST:PORT", help="Listen here for gRPC; port 0 takes a free one. [127.0.0.1:50051]"
     ),
     click.option("--http", metavar="HOST:PORT", help="Listen here for HTTP; port 0 takes a free one. [127.0.0.1:8080]"),
-    click.option("--redis", metavar="URL", help="Not available yet: limits shared by several servers."),
+    click.option("--redis", metavar="URL", help="Where all servers count limits together; in this one when absent."),
     click.option("--tls-cert", type=_FILE, help="Serve TLS with this certificate chain (PEM)."),
     click.option("--tls-key", type=_FILE, help="The private key of the certificate (PEM)."),
     click.option("--insecure", is_flag=True, default=None, help="Allow a listener off loopback without TLS."),

@@ -9,9 +9,11 @@ import click
 
 from keystead.cli.application import command, group
 from keystead.cli.flags import YES_FLAG, with_options
+from keystead.cli.limits.explaining import notations
+from keystead.cli.limits.options import limit_option, plan_option
 from keystead.cli.message import Message
-from keystead.cli.output import NOTHING, entries, exactly, facts, past, print_page_end, show
-from keystead.cli.parameters import Identifier, Metadata
+from keystead.cli.output import NOTHING, entries, exactly, facts, future, past, print_page_end, show
+from keystead.cli.parameters import Identifier, Metadata, Moment
 from keystead.cli.session import Session, ask_before, in_pages, speaks_to_server
 from keystead.cli.tables import Cell, Column, Table, cell, joined
 
@@ -20,19 +22,35 @@ _OWNER_ID = click.argument("owner_id", type=Identifier())
 _REASON = click.option("--reason", default="", help="Why, for the audit record.")
 _NAME = click.option("--name", help="What people call the owner.")
 _METADATA = click.option("--metadata", multiple=True, type=Metadata(), help="Note this; repeatable.")
+_PLAN = plan_option("The plan, by id or name, of its keys that have none of their own.")
+_LIMITS = limit_option("Limit its keys by this too, in place of their plan's of that name; repeatable.")
 
 
-@command("create", examples=('keystead owners create cus_42 --name "Example Corp" --metadata region=eu',))
+@command(
+    "create",
+    examples=(
+        'keystead owners create cus_42 --name "Example Corp" --metadata region=eu',
+        "keystead owners create cus_42 --plan starter --limit monthly=quota:50000/month@owner",
+    ),
+)
 @_OWNER_ID
 @_NAME
 @_METADATA
+@_PLAN
+@_LIMITS
 @speaks_to_server(mutates=True)
-def create(session: Session, *, owner_id: str, name: str | None, metadata: tuple[tuple[str, str], ...]) -> None:
+def create(session: Session, *, owner_id: str, name: str | None, plan: str | None, **given: Any) -> None:
     """Make an owner.
 
     OWNER_ID is the platform's own id of its customer, so that nothing has to be looked up twice.
     """
-    message = {"ownerId": owner_id, "name": name, "metadata": dict(metadata)}
+    message = {
+        "ownerId": owner_id,
+        "name": name,
+        "metadata": dict(given["metadata"]),
+        "planId": plan,
+        "limits": list(given["limits"]),
+    }
     session.show(session.change(_SERVICE, "CreateOwner", message), _print_reply)
 
 
@@ -72,27 +90,38 @@ def get(session: Session, *, owner_id: str) -> None:
     examples=(
         'keystead owners update cus_42 --name "Example Corporation"',
         "keystead owners update cus_42 --metadata region=eu --allow-missing",
+        "keystead owners update cus_42 --plan starter --clear-limits",
     ),
 )
 @_OWNER_ID
 @_NAME
 @_METADATA
+@_PLAN
+@_LIMITS
 @with_options(
     click.option("--clear-metadata", is_flag=True, help="Remove all notes."),
+    click.option("--clear-plan", is_flag=True, help="Leave its keys to the workspace's default plan."),
+    click.option("--clear-limits", is_flag=True, help="Remove all limits of its own."),
     click.option("--allow-missing", is_flag=True, help="Make the owner when there is none."),
     click.option("--etag", default="", help="Refuse when the owner was changed since it had this etag."),
 )
 @speaks_to_server(mutates=True)
 def update(session: Session, *, owner_id: str, etag: str, allow_missing: bool, **given: Any) -> None:
-    """Change an owner's name or notes.
+    """Change an owner's name, notes, plan or limits.
 
-    Only what is given changes; notes are replaced as a whole.
+    Only what is given changes; notes and limits are replaced as a whole.
     """
-    if given["clear_metadata"] and given["metadata"]:
-        raise click.UsageError("--clear-metadata contradicts --metadata")
+    for option, cleared in (("metadata", "clear_metadata"), ("plan", "clear_plan"), ("limits", "clear_limits")):
+        if given[option] and given[cleared]:
+            flag = option.removesuffix("s")
+            raise click.UsageError(f"--clear-{option} contradicts --{flag}")
     changed: dict[str, Any] = {} if given["name"] is None else {"name": given["name"]}
     if given["metadata"] or given["clear_metadata"]:
         changed["metadata"] = dict(given["metadata"])
+    if given["plan"] or given["clear_plan"]:
+        changed["planId"] = given["plan"] or ""
+    if given["limits"] or given["clear_limits"]:
+        changed["limits"] = list(given["limits"])
     if not changed:
         raise click.UsageError("nothing to change was given")
     message = {
@@ -101,6 +130,33 @@ def update(session: Session, *, owner_id: str, etag: str, allow_missing: bool, *
         "allowMissing": allow_missing or None,
     }
     session.show(session.change(_SERVICE, "UpdateOwner", message), _print_reply)
+
+
+@command(
+    "entitle",
+    examples=(
+        "keystead owners entitle cus_42 --plan enterprise --until 2027-01-31",
+        "keystead owners entitle cus_42 --plan starter --until 30d",
+        "keystead owners entitle cus_42 --end",
+    ),
+)
+@_OWNER_ID
+@with_options(
+    plan_option("The plan, by id or name."),
+    click.option("--until", "until_at", type=Moment(), help="Until a time, a day, or 30d from now. [for ever]"),
+    click.option("--end", is_flag=True, help="End the entitlement: the owner's own plan applies again."),
+)
+@speaks_to_server(mutates=True)
+def entitle(session: Session, *, owner_id: str, plan: str | None, until_at: str | None, end: bool) -> None:
+    """Give an owner a plan until some time.
+
+    It goes before the owner's own plan until then, and gives way by itself. A service that bills does the same by
+    ApplyEntitlement; doing it twice changes nothing.
+    """
+    if bool(plan) == end or (end and until_at):
+        raise click.UsageError("give either --plan, perhaps with --until, or --end alone")
+    message = {"ownerId": owner_id, "planId": plan, "until": until_at}
+    session.show(session.change("EntitlementService", "ApplyEntitlement", message), _print_reply)
 
 
 @command("suspend", examples=('keystead owners suspend cus_42 --reason "invoice overdue"',))
@@ -146,11 +202,22 @@ def _state(owner: Message) -> Cell:
     return cell("◐ suspended", "yellow") if owner["suspended"] else cell("● active", "green")
 
 
+def _entitlement(owner: Message) -> str:
+    plan_id = str(owner.get("entitledPlanId", ""))
+    if not plan_id:
+        return ""
+    until = owner.get("entitledUntil")
+    return f"{plan_id} until {exactly(until, future(until, parts=2))}" if until else f"{plan_id}, for ever"
+
+
 def _print_reply(reply: Message) -> None:
     owner = reply["owner"]
     pairs = [
         ("owner", owner["ownerId"]),
         ("metadata", entries(owner["metadata"])),
+        ("plan", owner["planId"]),
+        ("entitled to", _entitlement(owner)),
+        ("limits", notations(owner["limits"])),
         ("created", exactly(owner.get("createdAt"), past(owner.get("createdAt")))),
         ("updated", exactly(owner.get("updatedAt"), past(owner.get("updatedAt")))),
         ("etag", owner["etag"]),
@@ -179,4 +246,4 @@ An owner is known by the platform's own id. Its keys follow it: suspend it and n
 revoked.
 """
 
-owners = group("owners", help_text=_HELP, commands=(create, list_owners, get, update, suspend, resume, delete))
+owners = group("owners", help_text=_HELP, commands=(create, list_owners, get, update, entitle, suspend, resume, delete))

@@ -15,6 +15,12 @@ from keystead.cli.tables import PIPE_COLUMNS, Block, Table
 
 def paint(blocks: Sequence[Block], *, columns: int, terminal: bool) -> None:
     """Print ``blocks`` on a terminal of so many ``columns``, or into a pipe."""
+    for line in painted(blocks, columns=columns, terminal=terminal):
+        click.echo(line, color=terminal)
+
+
+def painted(blocks: Sequence[Block], *, columns: int, terminal: bool) -> list[str]:
+    """Return the lines that ``paint`` prints."""
     paper = io.StringIO()
     console = Console(
         file=paper,
@@ -30,8 +36,7 @@ def paint(blocks: Sequence[Block], *, columns: int, terminal: bool) -> None:
             console.print(_table(block, narrow=columns < PIPE_COLUMNS))
         else:
             console.print(Text.assemble(*block), soft_wrap=True)
-    for line in paper.getvalue().splitlines():
-        click.echo(line.rstrip(), color=terminal)
+    return [line.rstrip() for line in paper.getvalue().splitlines()]
 
 
 def _table(data: Table, *, narrow: bool) -> rich.table.Table:

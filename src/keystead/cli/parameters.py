@@ -67,7 +67,7 @@ class Moment(click.ParamType[str]):
             return ""
         span_ms = duration_ms(text)
         try:
-            moment = self._relative(span_ms) if span_ms is not None else _absolute(text)
+            moment = self._relative(span_ms) if span_ms is not None else absolute(text)
         except (ValueError, OverflowError):
             self._explain(param, ctx)
         return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -87,7 +87,8 @@ class Moment(click.ParamType[str]):
         )
 
 
-def _absolute(text: str) -> datetime:
+def absolute(text: str) -> datetime:
+    """Read a day or a time with its zone; raise ``ValueError``."""
     moment = datetime.fromisoformat(text)
     if _DATE.fullmatch(text):
         return moment.replace(tzinfo=UTC)

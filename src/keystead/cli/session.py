@@ -26,9 +26,6 @@ _PROFILE = click.option(
     metavar="NAME",
     help="Use this profile of ~/.config/keystead/profiles.toml instead of KEYSTEAD_URL and KEYSTEAD_MANAGEMENT_KEY.",
 )
-_TIMEOUT = click.option(
-    "--timeout", "timeout_ms", type=DURATION, default="30s", show_default=True, help="Give each call so long."
-)
 _IDEMPOTENCY_KEY = click.option(
     "--idempotency-key",
     metavar="TEXT",
@@ -101,8 +98,13 @@ class Session:
             render(reply)
 
 
-def speaks_to_server(*, mutates: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Open a session for a command, which takes it as its first argument."""
+def speaks_to_server(
+    *, mutates: bool = False, timeout: str = "30s"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Open a session for a command, which takes it as its first argument; ``timeout`` is what a call has by default."""
+    timeout_option = click.option(
+        "--timeout", "timeout_ms", type=DURATION, default=timeout, show_default=True, help="Give each call so long."
+    )
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -118,7 +120,7 @@ def speaks_to_server(*, mutates: bool = False) -> Callable[[Callable[..., None]]
                 client.close()
 
         options = [_IDEMPOTENCY_KEY] if mutates else []
-        for option in reversed([*options, _PROFILE, _TIMEOUT, JSON_FLAG]):
+        for option in reversed([*options, _PROFILE, timeout_option, JSON_FLAG]):
             run = option(run)
         return run
 

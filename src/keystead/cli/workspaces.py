@@ -54,17 +54,32 @@ def get(session: Session, *, workspace_id: str | None) -> None:
     session.show(session.call(_SERVICE, "GetWorkspace", {"workspaceId": workspace_id}), _print_reply)
 
 
-@command("update", examples=('keystead workspaces update wsp_01HZX… --name "Acme Platform"',))
+@command(
+    "update",
+    examples=(
+        'keystead workspaces update wsp_01HZX… --name "Acme Platform"',
+        "keystead workspaces update wsp_01HZX… --default-plan starter",
+    ),
+)
 @_WORKSPACE_ID
-@click.option("--name", required=True, help="What people call it.")
+@click.option("--name", help="What people call it.")
+@click.option("--default-plan", metavar="PLAN", help="The plan, by id or name, of customers' keys without another.")
+@click.option("--clear-default-plan", is_flag=True, help="Leave customers' keys without another plan unlimited.")
 @click.option("--etag", default="", help="Refuse when the workspace was changed since it had this etag.")
 @speaks_to_server(mutates=True)
-def update(session: Session, *, workspace_id: str, name: str, etag: str) -> None:
-    """Change the name of a workspace.
+def update(session: Session, *, workspace_id: str, name: str | None, etag: str, **given: Any) -> None:
+    """Change the name of a workspace, or its default plan.
 
-    Its brand stays: it stands in every secret of the workspace.
+    Only what is given changes. Its brand stays: it stands in every secret of the workspace.
     """
-    message = {"workspace": {"id": workspace_id, "name": name, "etag": etag}, "updateMask": "name"}
+    if given["default_plan"] and given["clear_default_plan"]:
+        raise click.UsageError("--clear-default-plan contradicts --default-plan")
+    changed = {} if name is None else {"name": name}
+    if given["default_plan"] or given["clear_default_plan"]:
+        changed["defaultPlanId"] = given["default_plan"] or ""
+    if not changed:
+        raise click.UsageError("nothing to change was given")
+    message = {"workspace": {"id": workspace_id, "etag": etag, **changed}, "updateMask": ",".join(changed)}
     session.show(session.change(_SERVICE, "UpdateWorkspace", message), _print_reply)
 
 
@@ -87,6 +102,7 @@ def _print_workspace(workspace: Message) -> None:
     pairs = [
         ("workspace", workspace["id"]),
         ("brand", workspace["brand"]),
+        ("default plan", workspace["defaultPlanId"]),
         ("created", exactly(workspace.get("createdAt"), past(workspace.get("createdAt")))),
         ("updated", exactly(workspace.get("updatedAt"), past(workspace.get("updatedAt")))),
         ("etag", workspace["etag"]),

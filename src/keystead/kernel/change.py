@@ -29,6 +29,15 @@ class Action(StrEnum):
     KEY_SUSPENDED = "key.suspended"
     KEY_RESUMED = "key.resumed"
     KEY_REVOKED = "key.revoked"
+    KEY_ROTATION_DUE = "key.rotation_due"
+    PLAN_CREATED = "plan.created"
+    PLAN_UPDATED = "plan.updated"
+    PLAN_DELETED = "plan.deleted"
+    OWNER_ENTITLED = "owner.entitled"
+    LIMITS_RESET = "limits.reset"
+    CREDITS_ADJUSTED = "credits.adjusted"
+    QUOTA_THRESHOLD_REACHED = "quota.threshold_reached"
+    JOURNAL_DECLARED_LOST = "journal.declared_lost"
 
 
 class ActorType(StrEnum):

@@ -66,6 +66,38 @@ class InvalidRequestError(KeysteadError):
         super().__init__(public=text, violations=violations)
 
 
+class NotFoundError(KeysteadError):
+    """Raised when there is no such thing, or none that the caller may know of: the two answer alike (P8)."""
+
+    code = "not_found"
+
+    def __init__(self, what: str, name: str) -> None:
+        """Say what was looked for and under which name."""
+        super().__init__(public=f"There is no {what} {name}.", metadata={"resource": what})
+
+
+class AlreadyExistsError(KeysteadError):
+    """Raised when something of that name is there already."""
+
+    code = "already_exists"
+
+    def __init__(self, what: str, name: str) -> None:
+        """Say what is there already and under which name."""
+        super().__init__(public=f"There is already a {what} {name}.", metadata={"resource": what})
+
+
+class EtagMismatchError(KeysteadError):
+    """Raised when a change was based on a version that is no longer the latest."""
+
+    code = "etag_mismatch"
+
+    def __init__(self, what: str, name: str) -> None:
+        """Say what has changed meanwhile."""
+        super().__init__(
+            public=f"The {what} {name} has changed since it was read: read it again, then repeat the change."
+        )
+
+
 class NotAvailableYetError(KeysteadError):
     """Raised when a request uses a field that a later version will understand: never silently ignored."""
 

@@ -70,6 +70,20 @@ class TooManyKeysError(KeysteadError):
         super().__init__(public=f"More than {limit} keys match; narrow the filters and revoke in several calls.")
 
 
+class KeyLimitReachedError(KeysteadError):
+    """Raised when an owner has as many keys in one environment as the plan that would apply allows."""
+
+    code = "key_limit_reached"
+
+    def __init__(self, owner_id: str, *, plan: str, limit: int) -> None:
+        """Say whose keys they are, which plan says so, and how many it allows."""
+        super().__init__(
+            public=f"Owner {owner_id} has {limit} keys that are not revoked, as many as plan {plan} allows in one "
+            "environment; revoke one first.",
+            metadata={"limit": str(limit)},
+        )
+
+
 class PermissionDeniedError(KeysteadError):
     """Raised when a caller lacks a right; decided before existence, so it tells nothing of what there is."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from keystead.kernel.limit import Limit
 from keystead.tenants.model import Environment
 
 
@@ -66,7 +67,8 @@ class SecretRecord:
 class Key:
     """An owner's permission to call.
 
-    Times are milliseconds since the epoch; ``secrets`` has the current one first, then the newest.
+    Times are milliseconds since the epoch; ``secrets`` has the current one first, then the newest. ``plan_id`` is empty
+    when its owner's plan applies, or the default one; ``limits`` replace those of the same name of owner and plan.
     """
 
     id: str
@@ -90,6 +92,8 @@ class Key:
     revoked_at_ms: int | None = None
     last_used_at_ms: int | None = None
     version: int = 1
+    plan_id: str = ""
+    limits: tuple[Limit, ...] = ()
 
     def state_at(self, now_ms: int) -> KeyState:
         """Say whether the key works at ``now_ms``: revocation and suspension outrank expiry."""

@@ -11,8 +11,11 @@ from keystead.idempotency.ports import ReplyRepository
 from keystead.kernel.change import Origin
 from keystead.kernel.paging import Page, PageRequest
 from keystead.keys.model import Key, KeyFilter
+from keystead.keys.overdue import Place, RotationNotice, Walked
+from keystead.limits.ports import AllowanceRepository, PlanRepository
 from keystead.tenants.model import TenantScope
 from keystead.tenants.ports import TenantUnit
+from keystead.usage.ports import JournalRegister
 
 
 class KeyRepository(Protocol):
@@ -52,6 +55,34 @@ class KeyRepository(Protocol):
         ...
 
 
+class RotationRepository(Protocol):
+    """What was done about secrets that are too old; whoever uses it holds the lock of the secret's key."""
+
+    async def notice(self, secret_id: str) -> RotationNotice | None:
+        """Return what was done about a secret; None when nothing was."""
+        ...
+
+    async def add(self, notice: RotationNotice) -> None:
+        """Store the first thing that is done about a secret."""
+        ...
+
+    async def save(self, notice: RotationNotice) -> None:
+        """Store what else was done."""
+        ...
+
+
+class OverdueKeys(Protocol):
+    """Finds keys whose secrets are too old, outside the units of work."""
+
+    async def begin_turn(self, *, now_ms: int, every_ms: int) -> bool:
+        """Say whether a turn is due, and note that it is begun: of all nodes one is told so, every ``every_ms``."""
+        ...
+
+    async def walk(self, *, now_ms: int, after: Place | None, at_most: int) -> Walked:
+        """Look at the next ``at_most`` current secrets past ``after``, the oldest first; find those that are due."""
+        ...
+
+
 class Unit(TenantUnit, Protocol):
     """One unit of work: everything done through it happens, or nothing of it."""
 
@@ -61,8 +92,28 @@ class Unit(TenantUnit, Protocol):
         ...
 
     @property
+    def plans(self) -> PlanRepository:
+        """The plans."""
+        ...
+
+    @property
+    def allowances(self) -> AllowanceRepository:
+        """What is left of quotas and credits."""
+        ...
+
+    @property
+    def rotations(self) -> RotationRepository:
+        """What was done about secrets that are too old."""
+        ...
+
+    @property
     def replies(self) -> ReplyRepository:
         """The remembered replies."""
+        ...
+
+    @property
+    def journals(self) -> JournalRegister:
+        """The deployment's journals, which have no walls."""
         ...
 
 

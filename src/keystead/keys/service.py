@@ -10,32 +10,48 @@ from dataclasses import dataclass, field, replace
 
 from keystead.kernel.bounds import NAME_CHARACTERS, Bounds
 from keystead.kernel.change import Action, Change
+from keystead.kernel.changing import demand_fields, demand_version
 from keystead.kernel.clock import Clock
 from keystead.kernel.errors import invalid
 from keystead.kernel.ids import IdSource
+from keystead.kernel.limit import Limit, check_limits, limit_record
 from keystead.kernel.secret import Secret
 from keystead.keys import addresses, rotation
-from keystead.keys.errors import CountMismatchError, PermissionDeniedError, TooManyKeysError
+from keystead.keys.errors import CountMismatchError, KeyLimitReachedError, PermissionDeniedError, TooManyKeysError
 from keystead.keys.minting import Minter
-from keystead.keys.model import Key, KeyFilter, KeyKind, KeyState
+from keystead.keys.model import VERIFIED_KINDS, Key, KeyFilter, KeyKind, KeyState
 from keystead.keys.ports import Unit
 from keystead.keys.principal import Held, Principal
+from keystead.keys.tiers import plan_of
 from keystead.scopes import model as scopes
 from keystead.tenants.errors import AlreadyExistsError, NotFoundError
-from keystead.tenants.model import Environment
-from keystead.tenants.service import OwnerDraft, OwnerService, check_reason, demand_fields, demand_version
+from keystead.tenants.model import Environment, Owner
+from keystead.tenants.service import OwnerDraft, OwnerService, check_reason, held_plan
 
 DESCRIPTION_CHARACTERS = 500
 TAGS_PER_KEY = 20
 TAG_CHARACTERS = 50
 REVOKED_AT_ONCE_MAX = 1_000
-KEY_FIELDS = frozenset({"name", "description", "scopes", "metadata", "tags", "allowed_ips", "expires_at"})
-_RECORDED = ("name", "description", "scopes", "metadata", "tags", "allowed_ips", "expires_at_ms", "state")
+KEY_FIELDS = frozenset(
+    {"name", "description", "scopes", "metadata", "tags", "allowed_ips", "expires_at", "plan_id", "limits"}
+)
+_RECORDED = (
+    "name",
+    "description",
+    "scopes",
+    "metadata",
+    "tags",
+    "allowed_ips",
+    "expires_at_ms",
+    "state",
+    "plan_id",
+    "limits",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyDraft:
-    """What a caller says of a key. ``environment`` None means the caller's own."""
+    """What a caller says of a key. ``environment`` None means the caller's own; ``plan_id`` may be a plan's name."""
 
     name: str
     owner_id: str = ""
@@ -48,6 +64,8 @@ class KeyDraft:
     tags: tuple[str, ...] = ()
     allowed_ips: tuple[str, ...] = ()
     expires_at_ms: int | None = None
+    plan_id: str = ""
+    limits: tuple[Limit, ...] = ()
 
     def checked(self, *, now_ms: int, mask: Set[str] = KEY_FIELDS, prefix: str = "") -> KeyDraft:
         """Return the draft with its ranges in one spelling; raise ``InvalidRequestError`` naming all that is wrong."""
@@ -64,6 +82,8 @@ class KeyDraft:
             bounds.texts(f"{prefix}tags", self.tags, at_most_items=TAGS_PER_KEY, at_most=TAG_CHARACTERS)
         if "expires_at" in mask and self.expires_at_ms is not None and self.expires_at_ms <= now_ms:
             bounds.add(f"{prefix}expires_at", "must be in the future")
+        if "limits" in mask:
+            check_limits(bounds, f"{prefix}limits", self.limits)
         ranges = addresses.normalise(bounds, f"{prefix}allowed_ips", self.allowed_ips) if "allowed_ips" in mask else ()
         bounds.raise_if_any()
         return replace(self, allowed_ips=ranges)
@@ -92,8 +112,9 @@ class KeyService:
         if draft.create_owner:
             caller.demand("write:owners")
         _check_owner_id(draft)
+        _check_unlimited(draft, draft.kind)
         minted = await self._minter.mint(brand=caller.brand, kind=draft.kind, environment=environment)
-        await self._demand_owner(unit, caller, draft)
+        owner = await self._demanded_owner(unit, caller, draft)
         key = Key(
             id=self._ids.new("key"),
             workspace_id=caller.workspace_id,
@@ -111,7 +132,11 @@ class KeyService:
             tags=draft.tags,
             allowed_ips=draft.allowed_ips,
             expires_at_ms=draft.expires_at_ms,
+            plan_id=await held_plan(unit, caller.workspace_id, draft.plan_id),
+            limits=draft.limits,
         )
+        if owner is not None:
+            await self._demand_room(unit, key, owner)
         await unit.keys.add(key)
         unit.record(created(key))
         return key, minted.secret
@@ -131,7 +156,10 @@ class KeyService:
         draft = draft.checked(now_ms=self._clock.now_ms(), mask=mask, prefix="key.")
         before = await self._changeable(unit, caller, key_id)
         demand_version("key", key_id, etag=etag, version=before.version)
+        _check_unlimited(draft, before.kind, mask, prefix="key.")
         wanted = {_stored_name(name): getattr(draft, _stored_name(name)) for name in mask}
+        if "plan_id" in wanted:
+            wanted["plan_id"] = await held_plan(unit, before.workspace_id, draft.plan_id)
         if all(getattr(before, name) == value for name, value in wanted.items()):
             return before
         after = replace(before, **wanted)
@@ -231,15 +259,32 @@ class KeyService:
         rotation.demand_not_revoked(key)
         return key
 
-    async def _demand_owner(self, unit: Unit, caller: Principal, draft: KeyDraft) -> None:
-        if not draft.owner_id or await unit.owners.get(draft.owner_id, lock=True) is not None:
-            return
+    async def _demanded_owner(self, unit: Unit, caller: Principal, draft: KeyDraft) -> Owner | None:
+        """Return the owner with its row locked: whoever else makes a key of it waits."""
+        if not draft.owner_id:
+            return None
+        owner = await unit.owners.get(draft.owner_id, lock=True)
+        if owner is not None:
+            return owner
         if not draft.create_owner:
             raise NotFoundError("owner", draft.owner_id)
         try:
-            await self._owners.create(unit, caller.workspace_id, OwnerDraft(draft.owner_id))
+            return await self._owners.create(unit, caller.workspace_id, OwnerDraft(draft.owner_id))
         except AlreadyExistsError:  # another call made the owner since we looked
-            await self._owners.get(unit, draft.owner_id, lock=True)
+            return await self._owners.get(unit, draft.owner_id, lock=True)
+
+    async def _demand_room(self, unit: Unit, key: Key, owner: Owner) -> None:
+        """Raise ``KeyLimitReachedError`` when ``owner`` has as many keys as the plan of the new one allows."""
+        now_ms = self._clock.now_ms()
+        workspace = await unit.workspaces.get(key.workspace_id)
+        default_plan_id = "" if workspace is None else workspace.default_plan_id
+        plan_id, _ = plan_of(key, owner, default_plan_id, now_ms)
+        plan = await unit.plans.get(key.workspace_id, plan_id) if plan_id else None
+        if plan is None or not plan.max_keys_per_owner:
+            return
+        held = KeyFilter(now_ms=now_ms, owner_id=owner.owner_id, environment=key.environment, not_revoked=True)
+        if await unit.keys.count(held) >= plan.max_keys_per_owner:
+            raise KeyLimitReachedError(owner.owner_id, plan=plan.name, limit=plan.max_keys_per_owner)
 
     async def _save(
         self, unit: Unit, before: Key, after: Key, action: Action, *, reason: str = "", touches: tuple[str, ...] = ()
@@ -296,7 +341,9 @@ def _described(key: Key) -> list[dict[str, object]]:
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [limit_record(item) if isinstance(item, Limit) else item for item in value]
+    return value
 
 
 def _stored_name(mask_name: str) -> str:
@@ -320,4 +367,12 @@ def _check_owner_id(draft: KeyDraft) -> None:
         )
     elif draft.owner_id or draft.kind is KeyKind.CUSTOMER or draft.create_owner:
         bounds.owner_id("owner_id", draft.owner_id)
+    bounds.raise_if_any()
+
+
+def _check_unlimited(draft: KeyDraft, kind: KeyKind, mask: Set[str] = KEY_FIELDS, *, prefix: str = "") -> None:
+    bounds = Bounds()
+    for name in sorted(mask & {"plan_id", "limits"}):
+        if kind not in VERIFIED_KINDS and getattr(draft, name):
+            bounds.add(f"{prefix}{name}", "must be empty: keys that call Keystead itself have no limits")
     bounds.raise_if_any()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from keystead.kernel.bounds import Bounds
 from keystead.kernel.change import Action, Change, owner_subject
+from keystead.kernel.changing import demand_version
 from keystead.kernel.clock import Clock
 from keystead.kernel.ids import IdSource
 from keystead.kernel.secret import Secret
@@ -16,9 +17,10 @@ from keystead.keys.ports import Unit
 from keystead.keys.principal import Principal
 from keystead.keys.secret_format import is_brand
 from keystead.keys.service import KeyService, created
+from keystead.limits.service import PlanService
 from keystead.tenants.errors import NotFoundError, WorkspaceNotEmptyError
 from keystead.tenants.model import RESERVED_BRAND, SYSTEM_WORKSPACE_ID, Environment, Owner, Workspace
-from keystead.tenants.service import OwnerService, WorkspaceService, check_reason, check_workspace_name, demand_version
+from keystead.tenants.service import OwnerService, WorkspaceService, check_reason, check_workspace_name
 
 OWNED_KEYS_MAX = 10_000
 EVERYTHING = "*:*"
@@ -34,6 +36,7 @@ class TenancyService:
         keys: KeyService,
         owners: OwnerService,
         workspaces: WorkspaceService,
+        plans: PlanService,
         ids: IdSource,
         clock: Clock,
     ) -> None:
@@ -42,13 +45,14 @@ class TenancyService:
         self._keys = keys
         self._owners = owners
         self._workspaces = workspaces
+        self._plans = plans
         self._ids = ids
         self._clock = clock
 
     async def create_workspace(
         self, unit: Unit, *, brand: str, name: str, created_by: str, workspace_id: str = ""
     ) -> tuple[Workspace, Key, Secret]:
-        """Make a workspace and its first management key, for both environments and with every scope.
+        """Make a workspace, the plans it begins with and its first management key, which may do everything in it.
 
         ``workspace_id`` is drawn when it is not given; who opened walls around it beforehand names it.
         """
@@ -61,12 +65,16 @@ class TenancyService:
         check_workspace_name(name, "name")
         now_ms = self._clock.now_ms()
         workspace = Workspace(workspace_id or self._ids.new("wsp"), brand, name, now_ms, now_ms)
+        plans = self._plans.built_in(workspace.id)
+        workspace = replace(workspace, default_plan_id=plans[0].id)
         key, secret = await self.mint_own_key(
             workspace, kind=KeyKind.MANAGEMENT, name="First management key", scopes=(EVERYTHING,), created_by=created_by
         )
         await unit.workspaces.add(workspace)
         await unit.keys.add(key)
         unit.record(workspace_created(workspace))
+        for plan in plans:
+            await self._plans.add(unit, plan)
         unit.record(created(key))
         return workspace, key, secret
 

@@ -64,6 +64,14 @@ class OwnerRepository(Protocol):
         ...
 
 
+class PlanReferences(Protocol):
+    """The plans, as far as tenants refer to them."""
+
+    async def hold(self, workspace_id: str, reference: str) -> str | None:
+        """Return the id of a plan, given by id or name, or None; keep others from deleting it until the unit ends."""
+        ...
+
+
 class TenantUnit(Protocol):
     """The part of a unit of work that tenants' services see."""
 
@@ -75,6 +83,11 @@ class TenantUnit(Protocol):
     @property
     def owners(self) -> OwnerRepository:
         """The owners."""
+        ...
+
+    @property
+    def plans(self) -> PlanReferences:
+        """The plans."""
         ...
 
     def record(self, change: Change) -> None:

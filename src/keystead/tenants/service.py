@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from keystead.kernel.bounds import NAME_CHARACTERS, REASON_CHARACTERS, Bounds
 from keystead.kernel.change import Action, Change, owner_subject
+from keystead.kernel.changing import demand_fields, demand_version
 from keystead.kernel.clock import Clock
 from keystead.kernel.errors import invalid
-from keystead.tenants.errors import AlreadyExistsError, EtagMismatchError, NotFoundError
+from keystead.kernel.limit import Limit, check_limits, limit_record
+from keystead.tenants.errors import AlreadyExistsError, NotFoundError
 from keystead.tenants.model import Owner, Workspace
 from keystead.tenants.ports import TenantUnit
 
-OWNER_FIELDS = frozenset({"name", "metadata"})
-WORKSPACE_FIELDS = frozenset({"name"})
+OWNER_FIELDS = frozenset({"name", "metadata", "plan_id", "limits"})
+WORKSPACE_FIELDS = frozenset({"name", "default_plan_id"})
+PLAN_REFERENCE_CHARACTERS = 64
+# What verdicts about its keys depend on, and nothing else of an owner.
+_TOUCHING = frozenset({"suspended", "plan_id", "limits", "entitled_plan_id", "entitled_until_ms"})
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerDraft:
-    """What a caller says of an owner."""
+    """What a caller says of an owner; ``plan_id`` may be a plan's name."""
 
     owner_id: str
     name: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    plan_id: str = ""
+    limits: tuple[Limit, ...] = ()
 
     def check(self, prefix: str = "") -> None:
         """Raise ``InvalidRequestError`` naming every field that breaks a bound; ``prefix`` leads the names."""
@@ -31,26 +39,8 @@ class OwnerDraft:
         bounds.owner_id(f"{prefix}owner_id", self.owner_id)
         bounds.text(f"{prefix}name", self.name, at_most=NAME_CHARACTERS)
         bounds.metadata(f"{prefix}metadata", self.metadata)
+        check_limits(bounds, f"{prefix}limits", self.limits)
         bounds.raise_if_any()
-
-
-def demand_fields(mask: Set[str], known: Set[str]) -> None:
-    """Raise unless the update mask names something and nothing but ``known`` fields."""
-    if not mask:
-        raise invalid("update_mask", f"must name at least one of {', '.join(sorted(known))}")
-    if wrong := sorted(mask - known):
-        raise invalid("update_mask", f"{', '.join(wrong)[:200]} cannot be changed; only {', '.join(sorted(known))} can")
-
-
-def demand_version(what: str, name: str, *, etag: str, version: int) -> None:
-    """Raise ``EtagMismatchError`` when ``etag`` was given and is not that of ``version``."""
-    if etag and etag != etag_of(version):
-        raise EtagMismatchError(what, name)
-
-
-def etag_of(version: int) -> str:
-    """Return the quoted etag of a version."""
-    return f'"{version}"'
 
 
 def check_reason(reason: str) -> None:
@@ -71,13 +61,20 @@ class OwnerService:
         """Make an owner; raise ``AlreadyExistsError`` when the id is taken."""
         draft.check()
         now_ms = self._clock.now_ms()
-        owner = Owner(workspace_id, draft.owner_id, draft.name, now_ms, now_ms, dict(draft.metadata))
-        await unit.owners.add(owner)
-        unit.record(
-            _owner_change(
-                Action.OWNER_CREATED, owner, {"name": (None, owner.name), "metadata": (None, dict(owner.metadata))}
-            )
+        owner = Owner(
+            workspace_id,
+            draft.owner_id,
+            draft.name,
+            now_ms,
+            now_ms,
+            dict(draft.metadata),
+            plan_id=await held_plan(unit, workspace_id, draft.plan_id),
+            limits=draft.limits,
         )
+        await unit.owners.add(owner)
+        fields = ["name", "metadata", *[name for name in ("plan_id", "limits") if getattr(owner, name)]]
+        changes = {name: (None, _plain(getattr(owner, name))) for name in fields}
+        unit.record(_owner_change(Action.OWNER_CREATED, owner, changes))
         return owner
 
     async def get(self, unit: TenantUnit, owner_id: str, *, lock: bool = False) -> Owner:
@@ -105,26 +102,43 @@ class OwnerService:
             raise NotFoundError("owner", draft.owner_id)
         demand_version("owner", before.owner_id, etag=etag, version=before.version)
         wanted = {name: getattr(draft, name) for name in mask}
-        changes = {
-            name: (getattr(before, name), value) for name, value in wanted.items() if getattr(before, name) != value
-        }
-        if not changes:
-            return before
-        after = replace(before, **wanted, updated_at_ms=self._clock.now_ms(), version=before.version + 1)
-        await unit.owners.save(after)
-        unit.record(_owner_change(Action.OWNER_UPDATED, after, changes))
-        return after
+        if "plan_id" in wanted:
+            wanted["plan_id"] = await held_plan(unit, workspace_id, draft.plan_id)
+        return await self._save(unit, before, replace(before, **wanted), Action.OWNER_UPDATED)
+
+    async def entitle(self, unit: TenantUnit, owner_id: str, reference: str, *, until_ms: int | None) -> Owner:
+        """Make a plan go before the owner's own until ``until_ms``, for ever when None; an empty one ends that.
+
+        What is so already stays so; otherwise ``until_ms`` must be in the future.
+        """
+        if not reference and until_ms is not None:
+            raise invalid("until", "must be absent: without a plan the entitlement ends at once")
+        before = await self.get(unit, owner_id, lock=True)
+        plan_id = await held_plan(unit, before.workspace_id, reference)
+        after = replace(before, entitled_plan_id=plan_id, entitled_until_ms=until_ms)
+        if after != before and until_ms is not None and until_ms <= self._clock.now_ms():
+            raise invalid("until", "must be in the future")
+        return await self._save(unit, before, after, Action.OWNER_ENTITLED)
 
     async def set_suspended(self, unit: TenantUnit, owner_id: str, *, suspended: bool, reason: str = "") -> Owner:
         """Suspend or resume an owner; what is so already stays so."""
         check_reason(reason)
         before = await self.get(unit, owner_id, lock=True)
-        if before.suspended == suspended:
-            return before
-        after = replace(before, suspended=suspended, updated_at_ms=self._clock.now_ms(), version=before.version + 1)
-        await unit.owners.save(after)
         action = Action.OWNER_SUSPENDED if suspended else Action.OWNER_RESUMED
-        unit.record(_owner_change(action, after, {"suspended": (before.suspended, suspended)}, reason))
+        return await self._save(unit, before, replace(before, suspended=suspended), action, reason)
+
+    async def _save(self, unit: TenantUnit, before: Owner, after: Owner, action: Action, reason: str = "") -> Owner:
+        """Store the next version and record what differs; nothing when nothing does."""
+        changes = {
+            name: (_plain(getattr(before, name)), _plain(getattr(after, name)))
+            for name in ("name", "metadata", *sorted(_TOUCHING))
+            if getattr(before, name) != getattr(after, name)
+        }
+        if not changes:
+            return before
+        after = replace(after, updated_at_ms=self._clock.now_ms(), version=before.version + 1)
+        await unit.owners.save(after)
+        unit.record(_owner_change(action, after, changes, reason))
         return after
 
 
@@ -142,20 +156,41 @@ class WorkspaceService:
             raise NotFoundError("workspace", workspace_id[:64])
         return workspace
 
-    async def update(self, unit: TenantUnit, workspace_id: str, *, name: str, mask: Set[str], etag: str) -> Workspace:
-        """Change the name."""
+    async def update(
+        self, unit: TenantUnit, workspace_id: str, *, name: str, default_plan_id: str = "", mask: Set[str], etag: str
+    ) -> Workspace:
+        """Change what ``mask`` names; ``default_plan_id`` may be a plan's name, and is empty for none."""
         demand_fields(mask, WORKSPACE_FIELDS)
-        check_workspace_name(name, "workspace.name")
+        if "name" in mask:
+            check_workspace_name(name, "workspace.name")
         before = await self.get(unit, workspace_id, lock=True)
         demand_version("workspace", before.id, etag=etag, version=before.version)
-        if before.name == name:
+        wanted: dict[str, Any] = {"name": name} if "name" in mask else {}
+        if "default_plan_id" in mask:
+            wanted["default_plan_id"] = await held_plan(unit, workspace_id, default_plan_id)
+        changes = {
+            field: (getattr(before, field), value) for field, value in wanted.items() if getattr(before, field) != value
+        }
+        if not changes:
             return before
-        after = replace(before, name=name, updated_at_ms=self._clock.now_ms(), version=before.version + 1)
+        after = replace(before, **wanted, updated_at_ms=self._clock.now_ms(), version=before.version + 1)
         await unit.workspaces.save(after)
-        unit.record(
-            Change(after.id, Action.WORKSPACE_UPDATED, after.id, touches=(), changes={"name": (before.name, name)})
-        )
+        touches = (after.id,) if "default_plan_id" in changes else ()
+        unit.record(Change(after.id, Action.WORKSPACE_UPDATED, after.id, touches=touches, changes=changes))
         return after
+
+
+async def held_plan(unit: TenantUnit, workspace_id: str, reference: str) -> str:
+    """Return the id of the plan that ``reference`` names, an empty text for none, and keep it from being deleted.
+
+    Raises ``NotFoundError`` when there is none in the workspace: one of another workspace answers alike (P8).
+    """
+    if not reference:
+        return ""
+    plan_id = await unit.plans.hold(workspace_id, reference)
+    if plan_id is None:
+        raise NotFoundError("plan", reference[:PLAN_REFERENCE_CHARACTERS])
+    return plan_id
 
 
 def check_workspace_name(name: str, field_name: str) -> None:
@@ -172,9 +207,14 @@ def _owner_change(
         owner.workspace_id,
         action,
         owner.owner_id,
-        # A verdict depends on whether an owner is suspended and on nothing else of it.
-        touches=(owner_subject(owner.workspace_id, owner.owner_id),) if "suspended" in changes else (),
+        touches=(owner_subject(owner.workspace_id, owner.owner_id),) if changes.keys() & _TOUCHING else (),
         owner_id=owner.owner_id,
         changes=changes,
         reason=reason,
     )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return [limit_record(limit) for limit in value] if isinstance(value, tuple) else value

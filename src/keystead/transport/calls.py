@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -59,7 +60,7 @@ class Method:
 class Call:
     """What the wire said about one call, read when it is asked for: most calls need one header and no more."""
 
-    __slots__ = ("_address", "_ends_at_s", "_metadata", "method", "response_headers", "traced")
+    __slots__ = ("_address", "_ends_at_s", "_metadata", "method", "response_headers", "tells_limits", "traced")
 
     def __init__(self, method: Method, metadata: Metadata, address: str, remaining_s: float | None) -> None:
         """Keep what the engine knows: ``address`` in its own spelling, ``remaining_s`` as the deadline leaves it."""
@@ -69,6 +70,8 @@ class Call:
         self._ends_at_s = None if remaining_s is None else time.monotonic() + remaining_s
         self.response_headers: dict[str, str] = {}
         """Printable ASCII to go with the reply: HTTP headers, or gRPC's initial metadata (trailing with an error)."""
+        self.tells_limits = False
+        """Whether the reply's limits are told in headers too: where HTTP's own clients look for them."""
         self.traced: bool | None = None
         """Whether the call has a span; None before that was decided."""
 
@@ -125,12 +128,13 @@ StreamDispatcher = Callable[[Call, Message | AsyncIterator[Message]], AsyncGener
 Refuses by raising a ``KeysteadError``, also in the middle; whoever stops asking for messages closes the generator.
 """
 
-Outcome = Message | bytes | Exception | None
+Outcome = Message | bytes | Exception | Coroutine[Any, Any, bytes] | None
 
 Batch = Callable[[Sequence[tuple[Call, Message]]], Sequence[Outcome]]
 """Answers calls of one method that came in together, without awaiting: one outcome for each, in their order.
 
-An exception refuses its call, ``None`` sends it to the dispatcher. What the batch raises itself fails all of its calls.
+An exception refuses its call, ``None`` sends it to the dispatcher, and a coroutine is awaited, or closed. What the
+batch raises itself fails all of its calls.
 """
 
 

@@ -26,39 +26,32 @@ from keystead.keys.principal import Principal
 from keystead.transport.calls import Access, Call, Outcome
 from keystead.transport.context import Context
 from keystead.transport.errors import MethodNotFoundError
-from keystead.transport.services.entitlements import EntitlementHandlers
-from keystead.transport.services.grants import GrantHandlers
-from keystead.transport.services.keys import KeyHandlers
-from keystead.transport.services.outcome_streams import OutcomeStreamHandlers
-from keystead.transport.services.outcomes import OutcomeHandlers
-from keystead.transport.services.owners import OwnerHandlers
-from keystead.transport.services.tailing import TailingHandlers
-from keystead.transport.services.usage import UsageHandlers
 from keystead.transport.services.verification import VerificationHandlers
-from keystead.transport.services.workspaces import WorkspaceHandlers
 from keystead.transport.streaming import OpenStreams
 from keystead.verification.authentication import Authenticator, Refusals
 
 _HEADER_CHARACTERS = 256
 VERIFY_KEY = "/keystead.v1.VerificationService/VerifyKey"
 
+# The methods that limits decide; their handlers take the headers to tell them in.
+_LIMITED = frozenset({"VerifyKey", "CheckLimit"})
+
 UnitHandler = Callable[[Context, Any], Awaitable[Message]]
-FreeHandler = Callable[[Principal, Any], Awaitable[Message]]
-FreeService = VerificationHandlers | OutcomeHandlers | UsageHandlers | EntitlementHandlers
+FreeHandler = Callable[..., Awaitable[Message]]
 StreamHandler = Callable[[Principal, Any], AsyncGenerator[Message, None]]
 
 
-def unit_handlers(*services: KeyHandlers | GrantHandlers | OwnerHandlers | WorkspaceHandlers) -> dict[str, UnitHandler]:
+def unit_handlers(*services: object) -> dict[str, UnitHandler]:
     """Map method names (``CreateKey``) to the handlers that serve them; names are unique over all services."""
     return {name: handler for service in services for name, handler in _handlers_of(service)}
 
 
-def free_handlers(*services: FreeService) -> dict[str, FreeHandler]:
+def free_handlers(*services: object) -> dict[str, FreeHandler]:
     """Map method names to the handlers that need no unit of work."""
     return {name: handler for service in services for name, handler in _handlers_of(service)}
 
 
-def stream_handlers(*services: TailingHandlers | OutcomeStreamHandlers) -> dict[str, StreamHandler]:
+def stream_handlers(*services: object) -> dict[str, StreamHandler]:
     """Map method names to the handlers of those that stream."""
     return {name: handler for service in services for name, handler in _handlers_of(service)}
 
@@ -104,15 +97,12 @@ class CallDispatcher:
         try:
             caller = await self._caller(call)
             _demand_access(caller, call.method.access)
-            path = call.method.path
-            if path == VERIFY_KEY:
-                return self._verification.verify_warm(caller, request) or await self._verification.verify_key(
-                    caller, request
-                )
             free = self._free_handlers.get(call.method.name)
-            if free is not None:
-                return await free(caller, request)
-            return await self._in_unit(call, caller, request)
+            if free is None:
+                return await self._in_unit(call, caller, request)
+            if call.tells_limits and call.method.name in _LIMITED:
+                return await free(caller, request, call.response_headers)
+            return await free(caller, request)
         except KeysteadError as refused:
             self._count(call, refused)
             raise
@@ -142,7 +132,7 @@ class CallDispatcher:
         self._streams.end()
 
     def verify_now(self, calls: Sequence[tuple[Call, Any]]) -> list[Outcome]:
-        """Answer those ``VerifyKey`` calls of a batch that need no awaiting; None sends a call the long way."""
+        """Answer the ``VerifyKey`` calls of a batch, or say what is to be awaited; None sends a call the long way."""
         return [self._verify_now(call, request) for call, request in calls]
 
     def _verify_now(self, call: Call, request: Any) -> Outcome:
@@ -152,7 +142,7 @@ class CallDispatcher:
             if caller is None:
                 return None
             _demand_access(caller, call.method.access)
-            return self._verification.verify_warm(caller, request)
+            return self._verification.verify_now(caller, request)
         except KeysteadError as refused:
             self._count(call, refused)
             return refused

@@ -51,6 +51,9 @@ TABLE = MappingProxyType(
             StatusCode.INVALID_ARGUMENT, 400, "A field breaks a bound or a form; each is named."
         ),
         "key_expired": Statuses(StatusCode.FAILED_PRECONDITION, 400, "The key has expired; move its expires_at first."),
+        "key_limit_reached": Statuses(
+            StatusCode.FAILED_PRECONDITION, 400, "The owner has as many keys as its plan allows."
+        ),
         "key_revoked": Statuses(StatusCode.FAILED_PRECONDITION, 400, "The key is revoked, which is final."),
         "malformed_message": Statuses(
             StatusCode.INVALID_ARGUMENT, 400, "The bytes are no message of the type that the method takes."
@@ -67,6 +70,7 @@ TABLE = MappingProxyType(
         "permission_denied": Statuses(
             StatusCode.PERMISSION_DENIED, 403, "The credential lacks a scope, which is named."
         ),
+        "plan_in_use": Statuses(StatusCode.FAILED_PRECONDITION, 400, "Somebody still refers to the plan."),
         "request_timeout": Statuses(StatusCode.DEADLINE_EXCEEDED, 408, "The body did not arrive in time."),
         "stale": Statuses(
             StatusCode.UNAVAILABLE, 503, "The server cannot vouch for what it knows and does not guess; try again."

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import aclosing
 from time import perf_counter_ns
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from google.protobuf.message import Message
 
@@ -18,6 +18,7 @@ from keystead.kernel.errors import KeysteadError
 from keystead.kernel.measures import QUICK_BOUNDS_NS, Histogram
 from keystead.transport.calls import Batch, Call, Dispatcher, Outcome, StreamDispatcher
 
+Reply = TypeVar("Reply")
 Ending = Literal["ok", "refused", "failed", "cancelled"]
 """An answer, a refusal that the caller is told, a fault of ours, or a caller who left."""
 
@@ -62,12 +63,39 @@ class MeasuredDispatcher:
 
     async def __call__(self, call: Call, request: Any) -> Message | bytes:
         """Answer ``call`` as the dispatcher does."""
-        measures = self._measures
+        return await self._measured(self._dispatch(call, request), call.method.name, perf_counter_ns())
+
+    def verify_now(self, calls: Sequence[tuple[Call, Any]]) -> Sequence[Outcome]:
+        """Answer a batch as it does; calls that are sent the long way are measured there."""
         began_ns = perf_counter_ns()
+        outcomes = list(self._batch(calls))
+        count = answered = len(outcomes)
+        if not count:
+            return outcomes
+        share_ns = (perf_counter_ns() - began_ns) // count
+        for place, outcome in enumerate(outcomes):
+            if outcome.__class__ is not bytes:
+                answered -= 1
+                outcomes[place] = self._observed_other(outcome, share_ns)
+        if answered:
+            self._answered.observe(share_ns, answered)
+        return outcomes
+
+    def _observed_other(self, outcome: Outcome, duration_ns: int) -> Outcome:
+        """Measure what is not an answer in bytes; None and what is awaited are measured when they are answered."""
+        if isinstance(outcome, Coroutine):
+            return self._measured(outcome, self._batch_method, perf_counter_ns() - duration_ns)
+        if outcome is not None:
+            ending = ending_of(outcome) if isinstance(outcome, Exception) else "ok"
+            self._measures.of(self._batch_method, ending).observe(duration_ns)
+        return outcome
+
+    async def _measured(self, rest: Awaitable[Reply], method: str, began_ns: int) -> Reply:
+        measures = self._measures
         measures.running += 1
         ending: Ending = "failed"
         try:
-            answer = await self._dispatch(call, request)
+            answer = await rest
             ending = "ok"
             return answer
         except KeysteadError as refused:
@@ -78,29 +106,7 @@ class MeasuredDispatcher:
             raise
         finally:
             measures.running -= 1
-            measures.of(call.method.name, ending).observe(perf_counter_ns() - began_ns)
-
-    def verify_now(self, calls: Sequence[tuple[Call, Any]]) -> Sequence[Outcome]:
-        """Answer a batch as it does; calls that are sent the long way are measured there."""
-        began_ns = perf_counter_ns()
-        outcomes = self._batch(calls)
-        count = answered = len(outcomes)
-        if not count:
-            return outcomes
-        share_ns = (perf_counter_ns() - began_ns) // count
-        for outcome in outcomes:
-            if outcome.__class__ is not bytes:
-                answered -= 1
-                self._observe_other(outcome, share_ns)
-        if answered:
-            self._answered.observe(share_ns, answered)
-        return outcomes
-
-    def _observe_other(self, outcome: Outcome, duration_ns: int) -> None:
-        """Measure what is not an answer in bytes; None is measured when it is answered."""
-        if outcome is not None:
-            ending = ending_of(outcome) if isinstance(outcome, Exception) else "ok"
-            self._measures.of(self._batch_method, ending).observe(duration_ns)
+            measures.of(method, ending).observe(perf_counter_ns() - began_ns)
 
     async def stream(self, call: Call, request: Message | AsyncIterator[Message]) -> AsyncGenerator[Message, None]:
         """Answer a stream as it does."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from keystead.kernel.walls import TenantScope
-from keystead.usage.meters import Comparison, Gap, KnownMeter, LedgerEntry, Meter
+from keystead.usage.meters import Comparison, Gap, KnownMeter, LedgerEntry, Meter, UsedByOwner, UsedWindow
 
 
 class Ledger(Protocol):
@@ -75,6 +75,36 @@ class Ledger(Protocol):
         """Return sums by owner and environment, in that order: those that differ, with ``equal`` all.
 
         An empty ``owner_id`` means every owner. A sum differs when what was acknowledged is not what was used.
+        """
+        ...
+
+
+class MeteredUsage(Protocol):
+    """Sums of what is billed, for a ledger that is kept apart from usage. Spans are as a ledger's."""
+
+    async def windows(
+        self, meter: KnownMeter, *, from_ms: int, to_ms: int, after: UsedWindow | None, limit: int
+    ) -> list[UsedWindow]:
+        """Return at most ``limit`` windows that were used, by time, workspace, environment and owner.
+
+        Those behind ``after`` in that order, or the first ones.
+        """
+        ...
+
+    async def owners(
+        self,
+        scope: TenantScope,
+        meter: KnownMeter,
+        *,
+        from_ms: int,
+        to_ms: int,
+        owner_id: str,
+        after: UsedByOwner | None,
+        limit: int,
+    ) -> list[UsedByOwner]:
+        """Return at most ``limit`` sums by owner and environment, in that order, behind ``after`` or the first ones.
+
+        An empty ``owner_id`` means every owner.
         """
         ...
 

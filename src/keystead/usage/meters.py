@@ -71,6 +71,26 @@ class KnownMeter:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedWindow:
+    """How much of a meter one owner used in one window."""
+
+    workspace_id: str
+    environment: str
+    owner_id: str
+    begins_at_ms: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsedByOwner:
+    """How much of a meter one owner used in a span."""
+
+    owner_id: str
+    environment: str
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """A window of which more was used than told; ``revisions`` is how many events there are of it."""
 

@@ -100,6 +100,10 @@ class Dimension(StrEnum):
     TAG = "tag"
 
 
+RANKED_BY_NAME = frozenset({Dimension.KEY, Dimension.SECRET, Dimension.OWNER})
+"""Where calls that are of none are no group of a top: a flood of texts that are no key would lead every list."""
+
+
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
     """Which verdicts are meant; everything given must hold. Times are milliseconds, from inclusive, to exclusive."""

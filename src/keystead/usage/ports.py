@@ -7,6 +7,7 @@ from typing import Protocol
 
 from keystead.kernel.paging import Page, PageRequest
 from keystead.kernel.walls import TenantScope
+from keystead.usage.journals import KnownJournal
 from keystead.usage.model import (
     AttemptPage,
     Call,
@@ -109,18 +110,42 @@ class Stretches(Protocol):
         ...
 
 
-class UsageStore(Protocol):
+class Journals(Protocol):
+    """The journals that a store knows."""
+
+    async def journals(self, *, closed: bool, limit: int) -> list[KnownJournal]:
+        """Return at most ``limit`` journals, those opened last first; closed ones only when ``closed``."""
+        ...
+
+
+class JournalRegister(Protocol):
+    """The journals' own rows, in a unit of work."""
+
+    async def find(self, journal_id: str) -> KnownJournal | None:
+        """Return a journal, which nobody else changes until the unit ends; None when it is not known."""
+        ...
+
+    async def lose(self, journal: KnownJournal) -> None:
+        """Wait for a journal no more, until it is here again and counted; make it known when it is not."""
+        ...
+
+
+class UsageStore(Journals, Protocol):
     """Where verdicts are counted. Everything is kept apart by workspace; readers see one, and its environments."""
 
-    async def register(self, journal_id: str, *, at_ms: int) -> None:
-        """Make a journal known, before its first verdict, so that ``complete_until`` waits for it."""
+    async def register(self, journal_id: str, *, at_ms: int, node: str = "") -> None:
+        """Make a journal of a ``node`` known, before its first verdict, so that ``complete_until`` waits for it.
+
+        One that was declared lost is not waited for until it is counted up to the present, or to its end.
+        """
         ...
 
     async def count(self, stretch: Stretch) -> bool:
         """Count a stretch exactly once, whole or not at all; return whether it was counted by this call.
 
         A stretch that does not begin where the journal's counted part ends was counted before (or is a copy's): nothing
-        changes. Rollups by minute, hour and day, raw calls and the journal's place are one transaction.
+        changes. Rollups by minute, hour and day, raw calls and the journal's place are one transaction. A journal that
+        was declared lost is open again when a stretch is its last for the present.
         """
         ...
 
@@ -174,7 +199,10 @@ class UsageStore(Protocol):
         ...
 
     async def top(self, scope: TenantScope, wanted: UsageFilter, *, by: Dimension, limit: int) -> list[Point]:
-        """Return the ``limit`` groups with the most calls; ``begins_at_ms`` is the filter's own beginning."""
+        """Return the ``limit`` groups with the most calls; ``begins_at_ms`` is the filter's own beginning.
+
+        Calls that are of no key, secret or owner are no group where those are ranked.
+        """
         ...
 
     async def calls(self, scope: TenantScope, wanted: UsageFilter, request: PageRequest) -> Page[Call]:

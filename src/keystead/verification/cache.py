@@ -10,8 +10,11 @@ import random
 from functools import lru_cache
 
 from keystead.kernel.change import owner_subject
+from keystead.kernel.limit import Limit
 from keystead.keys.addresses import Network, parse_range
 from keystead.keys.model import KeyKind, KeyState
+from keystead.limits.compiling import Subject, compiled, merged
+from keystead.limits.model import Metered
 from keystead.scopes.model import Grants
 from keystead.tenants.model import Environment
 from keystead.verification.freshness import Touches
@@ -38,10 +41,13 @@ class Entry:
         "last_used_at_ms",
         "metadata_names",
         "metadata_values",
+        "metered",
         "name",
         "networks",
         "owner_id",
         "owner_suspended",
+        "plan_ends_at_ms",
+        "plan_id",
         "retires_at_ms",
         "secret_id",
         "state",
@@ -71,6 +77,9 @@ class Entry:
             NEVER_MS if self.expires_at_ms is None else self.expires_at_ms,
             NEVER_MS if self.retires_at_ms is None else self.retires_at_ms,
         )
+        self.plan_id = _shared(key.plan_id)
+        self.plan_ends_at_ms = NEVER_MS if key.plan_ends_at_ms is None else key.plan_ends_at_ms
+        self.metered = metered_of(key)
         self.usable = key.state is KeyState.ACTIVE and not key.owner_suspended
         self.epoch = epoch
         self.journal_mark = 0
@@ -84,7 +93,7 @@ class Entry:
 
     def good(self, touches: Touches) -> bool:
         """Say whether nothing the entry depends on was touched since it was read, and note it when so."""
-        subjects = (self.key_id, owner_subject(self.workspace_id, self.owner_id), self.workspace_id)
+        subjects = (self.key_id, owner_subject(self.workspace_id, self.owner_id), self.workspace_id, self.plan_id)
         if not touches.untouched(self.epoch, *subjects):
             return False
         self.epoch = touches.epoch
@@ -120,6 +129,23 @@ class EntryCache:
         del self.entries[self._digests[place]]
         self.evicted += 1
         return place
+
+
+def limits_of(key: KeySnapshot) -> tuple[Limit, ...]:
+    """Return the limits that apply to a key, in order."""
+    if key.plan_limits or key.owner_limits or key.key_limits:
+        return merged(key.plan_limits, key.owner_limits, key.key_limits)
+    return ()
+
+
+def metered_of(key: KeySnapshot) -> Metered | None:
+    """Prepare the limits that apply to a key; None when there are none."""
+    limits = limits_of(key)
+    if not limits:
+        return None
+    subject = Subject(key.workspace_id, key.environment, key.owner_id, key.key_id)
+    metered = compiled(limits, subject, key.on_limiter_outage)
+    return metered if metered.order else None
 
 
 @lru_cache(maxsize=65_536)

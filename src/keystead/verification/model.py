@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from keystead.kernel.limit import Limit, OutagePolicy
 from keystead.keys.model import KeyKind, KeyState
 from keystead.tenants.model import Environment
 
@@ -56,3 +57,11 @@ class KeySnapshot:
     allowed_ips: tuple[str, ...]
     expires_at_ms: int | None
     secrets: tuple[SecretSnapshot, ...]
+    plan_id: str = ""
+    """The plan that applies: the key's, else its owner's (entitled before chosen), else a customer's default one."""
+    plan_limits: tuple[Limit, ...] = ()
+    owner_limits: tuple[Limit, ...] = ()
+    key_limits: tuple[Limit, ...] = ()
+    on_limiter_outage: OutagePolicy = OutagePolicy.DENY
+    plan_ends_at_ms: int | None = None
+    """When an entitlement that chose the plan ends: from then on the snapshot must be read again."""

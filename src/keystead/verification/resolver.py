@@ -110,6 +110,12 @@ class SecretResolver:
             raise StaleError
         return entry
 
+    def confirm(self, entry: Entry) -> bool:
+        """Say whether an entry found before a wait is good still; raise ``StaleError`` when nobody can tell."""
+        if not self.vouches:
+            raise StaleError
+        return entry.epoch == self._touches.epoch or entry.good(self._touches)
+
     @property
     def vouches(self) -> bool:
         """Whether what is cached may be believed."""

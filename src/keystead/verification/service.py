@@ -1,27 +1,34 @@
-"""The verdict: state, place, scope, in that order, over an entry that is already found.
+"""The verdict: state, place, scope, limits, in that order, over an entry that is already found.
 
-The warm path is plain synchronous Python over memory and written for batches; only a cold secret awaits.
+The warm path is plain synchronous Python over memory and written for batches; only a cold secret awaits, and limits
+that are counted elsewhere.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from keystead.kernel.clock import Clock
+from keystead.kernel.errors import UnavailableError
 from keystead.kernel.ids import SequentialIds
 from keystead.keys import addresses, secret_format
 from keystead.keys.model import KeyState, SecretStatus
 from keystead.keys.principal import Principal
+from keystead.limits.model import Metered
 from keystead.scopes import expression
 from keystead.tenants.model import Environment
+from keystead.usage.errors import JournalFullError
 from keystead.usage.model import CODE_NUMBERS
 from keystead.usage.ports import AttemptCounters, Journal
-from keystead.verification.cache import Entry, environment_named
+from keystead.verification.cache import NEVER_MS, Entry, environment_named
+from keystead.verification.errors import StaleError
 from keystead.verification.last_use import LastUses
+from keystead.verification.limiting import Limited, Limiter
 from keystead.verification.measures import SAMPLED_EVERY, VerificationMeasures
 from keystead.verification.model import Code
-from keystead.verification.resolver import SecretResolver
+from keystead.verification.resolver import Resolved, SecretResolver
+from keystead.verification.waiting import side_by_side
 
 HTTP_STATUS = {
     Code.VALID: 200,
@@ -39,7 +46,7 @@ HTTP_STATUS = {
 }
 
 _CODE_NUMBERS = {code: CODE_NUMBERS[code.value] for code in Code}
-_COLD_AT_ONCE = 100  # a batch of first uses must neither fill the lane of all others nor be shed by it
+_TRIES_MAX = 5
 
 
 class VerifyRequest:
@@ -76,23 +83,23 @@ class VerifyRequest:
 class Verdict:
     """The answer. ``entry`` is None when the caller may not be told which key it was."""
 
-    __slots__ = ("code", "degraded", "entry", "missing_scopes", "now_ms", "verification_id")
+    __slots__ = ("code", "degraded", "entry", "limited", "missing_scopes", "now_ms", "verification_id")
 
     def __init__(
         self,
         code: Code,
-        verification_id: str,
         now_ms: int,
         entry: Entry | None = None,
         missing_scopes: tuple[str, ...] = (),
     ) -> None:
-        """Answer ``code`` at ``now_ms``."""
+        """Answer ``code`` at ``now_ms``; it gets its id when it is final."""
         self.code = code
-        self.verification_id = verification_id
+        self.verification_id = ""
         self.now_ms = now_ms
         self.entry = entry
         self.missing_scopes = missing_scopes
         self.degraded = False
+        self.limited: Limited | None = None
 
     @property
     def valid(self) -> bool:
@@ -122,10 +129,11 @@ class VerificationService:
         *,
         ids: SequentialIds,
         attempts: AttemptCounters,
+        limiter: Limiter,
     ) -> None:
         """Find entries with ``resolver``, note good secrets in ``uses``, write verdicts of keys to ``journal``.
 
-        Verdicts about no key of the caller's are counted in ``attempts``.
+        Verdicts about no key of the caller's are counted in ``attempts``; ``limiter`` has the last word.
         """
         self._resolver = resolver
         self._uses = uses
@@ -133,117 +141,242 @@ class VerificationService:
         self._attempts = attempts
         self._clock = clock
         self._ids = ids
+        self._limiter = limiter
         self.measures = VerificationMeasures()
 
     async def verify(self, caller: Principal, request: VerifyRequest) -> Verdict:
         """Give one verdict; raise ``StaleError``, ``OverloadedError`` or ``UnavailableError`` when there is none."""
-        verdict = self.warm(caller, request)
-        return verdict if verdict is not None else await self._cold(caller, request)
+        begun = self.begin(caller, request)
+        if begun is None:
+            return await self._cold(caller, request)
+        return begun if isinstance(begun, Verdict) else await begun
 
-    async def verify_batch(self, caller: Principal, requests: Sequence[VerifyRequest]) -> list[Verdict]:
-        """Give the verdicts in order; cold secrets are found side by side, as many at once as a lane has room for."""
-        verdicts = [self.warm(caller, request) for request in requests]
-        cold = [index for index, verdict in enumerate(verdicts) if verdict is None]
-        late: dict[int, Verdict] = {}
-        for start in range(0, len(cold), _COLD_AT_ONCE):
-            some = cold[start : start + _COLD_AT_ONCE]
-            found = await asyncio.gather(*[self._cold(caller, requests[index]) for index in some])
-            late.update(zip(some, found, strict=True))
-        return [late[index] if verdict is None else verdict for index, verdict in enumerate(verdicts)]
+    def begin(self, caller: Principal, request: VerifyRequest) -> Verdict | Coroutine[Any, Any, Verdict] | None:
+        """Give the verdict at once when nothing has to be awaited; None for a secret not proven in this process yet.
 
-    def warm(self, caller: Principal, request: VerifyRequest) -> Verdict | None:
-        """Give the verdict for a secret this process has proven before, without awaiting; None when it has not."""
+        Else return the rest of the way, to be awaited: the limits, which are counted elsewhere. Nothing is counted or
+        spent before.
+        """
         measures = self.measures
         measures.asked += 1
         began_ns = 0 if measures.asked % SAMPLED_EVERY else self._clock.monotonic_ns()
-        resolver = self._resolver
-        entry = resolver.warm(resolver.digest(request.key))
+        entry = self._known(request)
         if entry is None:
-            measures.absent += 1
             return None
-        verdict = self._decide(caller, request, entry)
+        verdict = self._judged(caller, request, entry)
+        metered = entry.metered
+        if metered is not None and verdict.code is Code.VALID:
+            limited = self._limiter.decide_now(metered, cost=request.cost, peek=request.peek)
+            if limited is None:
+                return self._limited(caller, request, verdict, metered, _TRIES_MAX)
+            _take_limited(verdict, limited)
+        self._write_down(caller, request, verdict)
         if began_ns:
             measures.warm.observe(self._clock.monotonic_ns() - began_ns)
         return verdict
 
+    async def verify_batch(self, caller: Principal, requests: Sequence[VerifyRequest]) -> list[Verdict]:
+        """Give the verdicts in order, all or none: nothing is counted before every one of them is known.
+
+        What awaits does so side by side, as much at once as a lane has room for.
+        """
+        self.measures.asked += len(requests)
+        found: list[Resolved] = await side_by_side(
+            [self._known(request) or self._find(caller, request) for request in requests]
+        )
+        verdicts = [self._judged(caller, request, it) for request, it in zip(requests, found, strict=True)]
+        try:
+            await side_by_side([self._limit(request, it) for request, it in zip(requests, verdicts, strict=True)])
+            anew: dict[int, Verdict] = {}
+            for index in [index for index, verdict in enumerate(verdicts) if not self._holds(verdict)]:
+                anew[index] = await self._again(caller, requests[index], verdicts[index], _TRIES_MAX)
+        except BaseException:
+            self._put_back(verdicts)
+            raise
+        for index, verdict in enumerate(verdicts):
+            if index not in anew:
+                self._write_down(caller, requests[index], verdict)
+        return [anew.get(index, verdict) for index, verdict in enumerate(verdicts)]
+
+    def _limit(self, request: VerifyRequest, verdict: Verdict) -> Coroutine[Any, Any, None] | None:
+        """Ask the limits of a call that passed everything else; return what has to be awaited of that."""
+        entry = verdict.entry
+        if entry is None or entry.metered is None or verdict.code is not Code.VALID:
+            return None
+        limited = self._limiter.decide_now(entry.metered, cost=request.cost, peek=request.peek)
+        if limited is None:
+            return self._limit_later(request, verdict, entry.metered)
+        _take_limited(verdict, limited)
+        return None
+
+    async def _limit_later(self, request: VerifyRequest, verdict: Verdict, metered: Metered) -> None:
+        _take_limited(verdict, await self._limiter.decide(metered, cost=request.cost, peek=request.peek))
+        # Dated when it is written down, not before the wait: usage is told to be complete up to a moment.
+        verdict.now_ms = self._clock.now_ms()
+
+    async def _limited(
+        self, caller: Principal, request: VerifyRequest, verdict: Verdict, metered: Metered, tries: int
+    ) -> Verdict:
+        """Ask the limits of a call that passed everything else, and write the verdict down."""
+        if not tries:
+            text = "This key is being changed faster than it can be verified; try again."
+            raise UnavailableError(text, internal="limits overtaken by changes")
+        await self._limit_later(request, verdict, metered)
+        try:
+            holds = self._holds(verdict)
+        except StaleError:
+            self._put_back([verdict])
+            raise
+        if holds:
+            self._write_down(caller, request, verdict)
+            return verdict
+        return await self._again(caller, request, verdict, tries)
+
+    def _holds(self, verdict: Verdict) -> bool:
+        """Say whether what was admitted after a wait may be (P3); raise ``StaleError`` when nobody can tell."""
+        entry, limited = verdict.entry, verdict.limited
+        if entry is None or limited is None or not limited.admitted:
+            return True
+        ends_at_ms = min(entry.ends_at_ms, entry.plan_ends_at_ms)
+        return self._resolver.confirm(entry) and verdict.now_ms < ends_at_ms
+
+    async def _again(self, caller: Principal, request: VerifyRequest, before: Verdict, tries: int) -> Verdict:
+        """Judge anew what was touched, or ended, while its limits were asked.
+
+        What they said stands when they are the same still, so nothing is spent twice; else it is put back.
+        """
+        try:
+            verdict = self._judged(caller, request, await self._find(caller, request))
+        except BaseException:
+            self._put_back([before])
+            raise
+        metered = verdict.entry.metered if verdict.entry is not None and verdict.code is Code.VALID else None
+        limited, old = before.limited, before.entry
+        if metered is not None and limited is not None and old is not None and metered.same_as(old.metered):
+            _take_limited(verdict, limited)
+            self._write_down(caller, request, verdict)
+            return verdict
+        self._put_back([before])
+        return await self._concluded(caller, request, verdict, metered, tries - 1)
+
+    def _put_back(self, verdicts: Sequence[Verdict]) -> None:
+        for verdict in verdicts:
+            if verdict.limited is not None:
+                self._limiter.put_back(verdict.limited)
+
+    def _known(self, request: VerifyRequest) -> Entry | None:
+        """Return the entry of a secret that this process has proven before, if it is good still."""
+        resolver = self._resolver
+        entry = resolver.warm(resolver.digest(request.key))
+        if entry is None or (entry.plan_ends_at_ms != NEVER_MS and self._clock.now_ms() >= entry.plan_ends_at_ms):
+            self.measures.absent += 1
+            return None
+        return entry
+
     async def _cold(self, caller: Principal, request: VerifyRequest) -> Verdict:
+        verdict = self._judged(caller, request, await self._find(caller, request))
+        metered = verdict.entry.metered if verdict.entry is not None and verdict.code is Code.VALID else None
+        return await self._concluded(caller, request, verdict, metered, _TRIES_MAX)
+
+    async def _concluded(
+        self, caller: Principal, request: VerifyRequest, verdict: Verdict, metered: Metered | None, tries: int
+    ) -> Verdict:
+        """Ask the limits, if there are any to ask, and write the verdict down."""
+        if metered is not None:
+            return await self._limited(caller, request, verdict, metered, tries)
+        self._write_down(caller, request, verdict)
+        return verdict
+
+    async def _find(self, caller: Principal, request: VerifyRequest) -> Resolved:
+        """Find a secret that this process does not know; what is not the caller's ends before any I/O."""
         resolver = self._resolver
         self.measures.misses += 1
         parsed = resolver.parse(request.key)
         if isinstance(parsed, Code):
-            return self._bare(parsed, caller, request)
+            return parsed
         text, master_id = parsed
         if text.brand != caller.brand:
-            return self._bare(Code.NOT_FOUND, caller, request)
+            return Code.NOT_FOUND
         if caller.environment is not Environment.ALL and environment_named(text.environment) is not caller.environment:
-            return self._bare(Code.WRONG_ENVIRONMENT, caller, request)
+            return Code.WRONG_ENVIRONMENT
         began_ns = self._clock.monotonic_ns()
         found = await resolver.cold(resolver.digest(request.key), text, master_id)
-        if isinstance(found, Code):
-            verdict = self._bare(found, caller, request)
-        else:
-            verdict = self._decide(caller, request, found)
         self.measures.cold.observe(self._clock.monotonic_ns() - began_ns)
-        return verdict
+        return found
 
-    def _decide(self, caller: Principal, request: VerifyRequest, entry: Entry) -> Verdict:
-        """Walk the line from state to scope over ``entry``."""
-        if entry.workspace_id != caller.workspace_id or entry.own:
-            return self._bare(Code.NOT_FOUND, caller, request)
-        if caller.environment is not Environment.ALL and entry.environment is not caller.environment:
-            return self._bare(Code.WRONG_ENVIRONMENT, caller, request)
+    def _judged(self, caller: Principal, request: VerifyRequest, found: Resolved) -> Verdict:
+        """Walk the line from state to scope over what was found; nothing is counted yet."""
         now_ms = self._clock.now_ms()
+        if isinstance(found, Code):
+            return Verdict(found, now_ms)
+        if found.workspace_id != caller.workspace_id or found.own:
+            return Verdict(Code.NOT_FOUND, now_ms)
+        if caller.environment is not Environment.ALL and found.environment is not caller.environment:
+            return Verdict(Code.WRONG_ENVIRONMENT, now_ms)
         code = Code.VALID
         missing: tuple[str, ...] = ()
-        if not entry.usable or now_ms >= entry.ends_at_ms:
-            code = _state_code(entry, now_ms)
-        elif entry.environment is not request.environment:
+        if not found.usable or now_ms >= found.ends_at_ms:
+            code = _state_code(found, now_ms)
+        elif found.environment is not request.environment:
             code = Code.WRONG_ENVIRONMENT
-        elif entry.networks and not addresses.contains(entry.networks, request.client_ip):
+        elif found.networks and not addresses.contains(found.networks, request.client_ip):
             code = Code.IP_NOT_ALLOWED
-        elif missing := expression.missing(request.scope_expression, entry.grants):
+        elif missing := expression.missing(request.scope_expression, found.grants):
             code = Code.INSUFFICIENT_SCOPE
-        verdict = Verdict(code, self._ids.next(now_ms), now_ms, entry, missing)
-        if request.peek:
-            return self._told(verdict)
-        if code is Code.VALID:
-            self._uses.note(entry, now_ms)
-        # Written down before the answer leaves; when that cannot be, there is no answer either (P5).
-        self._journal.append(
-            entry,
-            code=_CODE_NUMBERS[code],
-            at_ms=now_ms,
-            ordinal=self._ids.last_ordinal,
-            cost=request.cost,
-            operation=request.operation,
-            client_ip=request.client_ip,
-            scope_expression=request.scope_expression,
-            tags=request.tags,
-        )
-        return self._told(verdict)
+        return Verdict(code, now_ms, found, missing)
 
-    def _bare(self, code: Code, caller: Principal, request: VerifyRequest) -> Verdict:
-        """Say ``code`` and nothing of any key; of the text only its brand and environment are counted (P1)."""
-        now_ms = self._clock.now_ms()
+    def _write_down(self, caller: Principal, request: VerifyRequest, verdict: Verdict) -> None:
+        """Name a verdict and count it before its answer leaves; when that cannot be, there is no answer either (P5)."""
+        verdict.verification_id = self._ids.next(verdict.now_ms)
         if not request.peek:
-            text = secret_format.parse(request.key)
-            self._attempts.count(
-                workspace_id=caller.workspace_id,
-                environment=request.environment,
-                brand=text.brand if text else "",
-                secret_environment=text.environment if text else "",
-                code=_CODE_NUMBERS[code],
-                client_ip=request.client_ip,
-                at_ms=now_ms,
-            )
-        return self._told(Verdict(code, self._ids.next(now_ms), now_ms))
-
-    def _told(self, verdict: Verdict) -> Verdict:
-        if self._resolver.serves_stale:
-            verdict.degraded = self._resolver.degraded
-            self.measures.degraded += verdict.degraded
+            entry = verdict.entry
+            if entry is None:
+                self._count_attempt(caller, request, verdict)
+            else:
+                self._journal_call(entry, request, verdict)
+        if self._resolver.serves_stale and self._resolver.degraded:
+            verdict.degraded = True
+            self.measures.degraded += 1
         self.measures.verdicts[verdict.code] += 1
-        return verdict
+
+    def _journal_call(self, entry: Entry, request: VerifyRequest, verdict: Verdict) -> None:
+        try:
+            self._journal.append(
+                entry,
+                code=_CODE_NUMBERS[verdict.code],
+                at_ms=verdict.now_ms,
+                ordinal=self._ids.last_ordinal,
+                cost=request.cost,
+                operation=request.operation,
+                client_ip=request.client_ip,
+                scope_expression=request.scope_expression,
+                tags=request.tags,
+            )
+        except JournalFullError:
+            self._put_back([verdict])
+            raise
+        if verdict.code is Code.VALID:
+            self._uses.note(entry, verdict.now_ms)
+
+    def _count_attempt(self, caller: Principal, request: VerifyRequest, verdict: Verdict) -> None:
+        """Count a verdict about no key of the caller's; of the text only brand and environment are kept (P1)."""
+        text = secret_format.parse(request.key)
+        self._attempts.count(
+            workspace_id=caller.workspace_id,
+            environment=request.environment,
+            brand=text.brand if text else "",
+            secret_environment=text.environment if text else "",
+            code=_CODE_NUMBERS[verdict.code],
+            client_ip=request.client_ip,
+            at_ms=verdict.now_ms,
+        )
+
+
+def _take_limited(verdict: Verdict, limited: Limited) -> None:
+    verdict.limited = limited
+    verdict.degraded = limited.degraded
+    if not limited.admitted:
+        verdict.code = Code.RATE_LIMITED if limited.by_rate else Code.QUOTA_EXCEEDED
 
 
 def _state_code(entry: Entry, now_ms: int) -> Code:

@@ -11,6 +11,8 @@ from keystead.kernel.errors import UnavailableError
 from keystead.usage.retention import Kept, Retention
 
 _STEPS_PER_TURN = 200
+ALLOWANCE_KEPT_MS = 35 * 86_400_000
+"""What was taken of a quota is kept for so long after its period is over, so that a month can be looked into."""
 
 _log = structlog.get_logger(__name__)
 
@@ -55,3 +57,27 @@ class UsageKeeper:
                 break
         if forgotten:
             _log.info("old usage forgotten", rows_or_days=forgotten)
+
+
+class AllowanceShelf(Protocol):
+    """Where is kept what was taken of quotas."""
+
+    async def forget(self, *, before_ms: int) -> int:
+        """Delete a bounded number of periods that ended before ``before_ms``; return how many. Credits never end."""
+        ...
+
+
+class AllowanceKeeper:
+    """Forgets the periods of quotas that are long over."""
+
+    def __init__(self, shelf: AllowanceShelf, clock: Clock) -> None:
+        """Work on ``shelf``."""
+        self._shelf = shelf
+        self._clock = clock
+
+    async def turn(self) -> None:
+        """Forget what has had its time; what a turn could not delete waits for the next."""
+        before_ms = self._clock.now_ms() - ALLOWANCE_KEPT_MS
+        for _ in range(_STEPS_PER_TURN):
+            if not await self._shelf.forget(before_ms=before_ms):
+                return

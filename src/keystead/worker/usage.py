@@ -25,10 +25,17 @@ class UsageFlusher:
     """Runs every second; what a turn could not carry waits in the journal for the next."""
 
     def __init__(
-        self, stretches: Stretches, store: UsageStore, clock: Clock, *, stretch_calls: int = STRETCH_CALLS
+        self,
+        stretches: Stretches,
+        store: UsageStore,
+        clock: Clock,
+        *,
+        stretch_calls: int = STRETCH_CALLS,
+        node: str = "",
     ) -> None:
-        """Carry from ``stretches`` to ``store``, at most ``stretch_calls`` in one step."""
+        """Carry from ``stretches`` to ``store``, at most ``stretch_calls`` in one step, as the host ``node``."""
         self._stretch_calls = stretch_calls
+        self._node = node
         self._stretches = stretches
         self._store = store
         self._clock = clock
@@ -67,7 +74,7 @@ class UsageFlusher:
     async def _begin(self, journal_id: str) -> None:
         found_at_ms = self._clock.now_ms()
         self._seen_at_ms.setdefault(journal_id, found_at_ms)
-        await self._store.register(journal_id, at_ms=found_at_ms)
+        await self._store.register(journal_id, at_ms=found_at_ms, node=self._node)
         self._stretches.resume(journal_id, place=await self._store.counted_to(journal_id))
         self._known.add(journal_id)
 

@@ -391,6 +391,40 @@ async def test_a_batch_answers_for_each_call(start_grpc: Any) -> None:
     assert info_of(malformed).reason == "MALFORMED_MESSAGE"
 
 
+async def test_a_batch_may_leave_a_rest_to_be_awaited(methods: Any, desk: Any) -> None:
+    """What is awaited is answered when it ends, refused when it raises, and shed when too much waits already."""
+    let_go = asyncio.Event()
+
+    async def rest(word: str) -> bytes:
+        if word == "refuse":
+            raise KeyRevokedError("key_2")
+        await let_go.wait()
+        return verification_pb2.VerifyKeyResponse(name=word).SerializeToString()
+
+    def batch(calls: Sequence[tuple[Call, Any]]) -> list[Outcome]:
+        return [rest(request.key) for _, request in calls]
+
+    settings = GrpcSettings(address=Address("127.0.0.1", 0), concurrent_calls_maximum=2)
+    server = GrpcServer(methods, desk, settings, batches={VERIFY_KEY: batch})
+    port = await server.start()
+
+    async def ask(word: str) -> str:
+        request = verification_pb2.VerifyKeyRequest(key=word).SerializeToString()
+        try:
+            return verification_pb2.VerifyKeyResponse.FromString(await channel.unary_unary(VERIFY_KEY)(request)).name
+        except aio.AioRpcError as error:
+            return error.code().name
+
+    async with channel_to(f"127.0.0.1:{port}") as channel:
+        assert await ask("refuse") == "FAILED_PRECONDITION"
+        calls = [asyncio.create_task(ask(f"call {number}")) for number in range(3)]
+        done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert [call.result() for call in done] == ["UNAVAILABLE"]
+        let_go.set()
+        assert {await call for call in waiting} < {f"call {number}" for number in range(3)}
+    await server.stop(0)
+
+
 async def test_a_fault_in_a_batch_fails_its_calls_alone(methods: Any, desk: Any) -> None:
     """A batch that raises costs the calls in it an internal error, and the server goes on."""
 

@@ -21,13 +21,22 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 
-from keystead.gen.v1 import entitlements_pb2, keys_pb2, options_pb2, owners_pb2, usage_pb2, workspaces_pb2
+from keystead.gen.v1 import (
+    entitlements_pb2,
+    keys_pb2,
+    limiter_pb2,
+    options_pb2,
+    owners_pb2,
+    plans_pb2,
+    usage_pb2,
+    workspaces_pb2,
+)
 
 Json = dict[str, Any]
 
 MANAGEMENT_KEY = "keystead_live_stub"
 STREAM_TYPE = "application/connect+json"
-_FILES = (entitlements_pb2, keys_pb2, owners_pb2, usage_pb2, workspaces_pb2)
+_FILES = (entitlements_pb2, keys_pb2, limiter_pb2, owners_pb2, plans_pb2, usage_pb2, workspaces_pb2)
 _FRAME_HEADER_BYTES = 5
 _IDEMPOTENCY_CHARACTERS = 22
 

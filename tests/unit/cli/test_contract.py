@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from keystead.gen.v1 import keys_pb2, owners_pb2, usage_pb2, workspaces_pb2
+from keystead.gen.v1 import keys_pb2, limiter_pb2, owners_pb2, plans_pb2, usage_pb2, workspaces_pb2
 from tests.unit.cli.conftest import SECRET, CommandLine, sample_key
 from tests.unit.cli.stub_server import StubServer, is_mutation, method_named, reply
 
 KEY = "key_01hzx"
 WORKSPACE = "wsp_01hzx"
+WINDOW = {"name": "requests", "slidingWindow": {"limit": 100, "window": "60s"}}
+QUOTA = {"name": "daily", "on": "OWNER", "quota": {"limit": 10_000, "period": "DAY"}}
 
 # The words of a command, the method it calls, and what it says beside the idempotency key.
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -38,6 +40,24 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
         },
     ),
     ("keys create --name n --environment TEST", "CreateKey", {"name": "n", "environment": "TEST"}),
+    (
+        (
+            "keys create --name n --environment live --plan starter --limit requests=100/min"
+            " --limit daily=quota:10k/day@owner"
+        ),
+        "CreateKey",
+        {"name": "n", "environment": "LIVE", "planId": "starter", "limits": [WINDOW, QUOTA]},
+    ),
+    (
+        f"keys update {KEY} --plan starter --limit requests=100/min",
+        "UpdateKey",
+        {"key": {"id": KEY, "etag": "", "planId": "starter", "limits": [WINDOW]}, "updateMask": "planId,limits"},
+    ),
+    (
+        f"keys update {KEY} --clear plan --clear limits",
+        "UpdateKey",
+        {"key": {"id": KEY, "etag": "", "planId": "", "limits": []}, "updateMask": "planId,limits"},
+    ),
     (
         (
             "keys list --owner cus_42 --environment all --state active --kind management --scope read:a --tag t"
@@ -132,6 +152,31 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
             "allowMissing": True,
         },
     ),
+    (
+        "owners create cus_42 --plan starter --limit requests=100/min",
+        "CreateOwner",
+        {"ownerId": "cus_42", "planId": "starter", "limits": [WINDOW]},
+    ),
+    (
+        "owners update cus_42 --plan starter --limit daily=quota:10000/day@owner",
+        "UpdateOwner",
+        {
+            "owner": {"ownerId": "cus_42", "etag": "", "planId": "starter", "limits": [QUOTA]},
+            "updateMask": "planId,limits",
+        },
+    ),
+    (
+        "owners update cus_42 --clear-plan --clear-limits",
+        "UpdateOwner",
+        {"owner": {"ownerId": "cus_42", "etag": "", "planId": "", "limits": []}, "updateMask": "planId,limits"},
+    ),
+    (
+        "owners entitle cus_42 --plan enterprise --until 2099-01-31",
+        "ApplyEntitlement",
+        {"ownerId": "cus_42", "planId": "enterprise", "until": "2099-01-31T00:00:00.000Z"},
+    ),
+    ("owners entitle cus_42 --plan enterprise", "ApplyEntitlement", {"ownerId": "cus_42", "planId": "enterprise"}),
+    ("owners entitle cus_42 --end", "ApplyEntitlement", {"ownerId": "cus_42"}),
     ("owners suspend cus_42 --reason r", "SuspendOwner", {"ownerId": "cus_42", "reason": "r"}),
     ("owners resume cus_42", "ResumeOwner", {"ownerId": "cus_42"}),
     (
@@ -147,6 +192,16 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
         f"workspaces update {WORKSPACE} --name n",
         "UpdateWorkspace",
         {"workspace": {"id": WORKSPACE, "name": "n", "etag": ""}, "updateMask": "name"},
+    ),
+    (
+        f"workspaces update {WORKSPACE} --default-plan starter",
+        "UpdateWorkspace",
+        {"workspace": {"id": WORKSPACE, "etag": "", "defaultPlanId": "starter"}, "updateMask": "defaultPlanId"},
+    ),
+    (
+        f"workspaces update {WORKSPACE} --clear-default-plan --etag 1",
+        "UpdateWorkspace",
+        {"workspace": {"id": WORKSPACE, "etag": "1", "defaultPlanId": ""}, "updateMask": "defaultPlanId"},
     ),
     (f"workspaces delete {WORKSPACE} --yes", "DeleteWorkspace", {"workspaceId": WORKSPACE}),
     (
@@ -187,6 +242,79 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
         {"from": "2026-01-01T00:00:00.000Z", "pageSize": 7, "filter": {"keyId": KEY}},
     ),
     (
+        (
+            "plans create starter --description d --limit requests=100/min --limit daily=quota:10000/day@owner"
+            " --max-keys-per-owner 5 --rotate-every 90d --suspend-overdue --on-limiter-outage local"
+        ),
+        "CreatePlan",
+        {
+            "name": "starter",
+            "description": "d",
+            "limits": [WINDOW, QUOTA],
+            "maxKeysPerOwner": 5,
+            "rotateEvery": "7776000s",
+            "suspendOverdue": True,
+            "onLimiterOutage": "LOCAL",
+        },
+    ),
+    ("plans create open", "CreatePlan", {"name": "open"}),
+    ("plans list --page-size 3 --page-token x", "ListPlans", {"pageSize": 3, "pageToken": "x"}),
+    ("plans show free", "GetPlan", {"planId": "free"}),
+    (
+        "plans update free --name basic --limit requests=100/min --warn-overdue --max-keys-per-owner 0 --etag 2",
+        "UpdatePlan",
+        {
+            "plan": {
+                "id": "free",
+                "etag": "2",
+                "name": "basic",
+                "limits": [WINDOW],
+                "maxKeysPerOwner": 0,
+                "suspendOverdue": False,
+            },
+            "updateMask": "name,limits,maxKeysPerOwner,suspendOverdue",
+        },
+    ),
+    (
+        "plans update free --clear limits --clear rotate-every --clear description --clear max-keys-per-owner",
+        "UpdatePlan",
+        {
+            "plan": {"id": "free", "etag": "", "limits": [], "description": "", "maxKeysPerOwner": 0},
+            "updateMask": "limits,rotateEvery,description,maxKeysPerOwner",
+        },
+    ),
+    ("plans delete starter --etag 1 --yes", "DeletePlan", {"planId": "starter", "etag": "1"}),
+    ("plans preview free", "PreviewPlan", {"planId": "free"}),
+    (
+        f"plans simulate free --from 2026-01-01 --to 2026-01-02 --owner o --key {KEY}",
+        "SimulatePlan",
+        {
+            "planId": "free",
+            "from": "2026-01-01T00:00:00.000Z",
+            "to": "2026-01-02T00:00:00.000Z",
+            "ownerId": "o",
+            "keyId": KEY,
+        },
+    ),
+    (
+        "plans simulate --limit requests=100/min --from 2026-01-01",
+        "SimulatePlan",
+        {"limits": [WINDOW], "from": "2026-01-01T00:00:00.000Z"},
+    ),
+    (f"limits show {KEY}", "GetLimits", {"keyId": KEY}),
+    (f"limits reset {KEY}", "ResetLimits", {"keyId": KEY}),
+    (
+        f"limits reset {KEY} --name requests --name daily --reason r",
+        "ResetLimits",
+        {"keyId": KEY, "names": ["requests", "daily"], "reason": "r"},
+    ),
+    (f"limits adjust {KEY} credit --add 50", "AdjustCredits", {"keyId": KEY, "name": "credit", "delta": 50}),
+    (
+        f"limits adjust {KEY} credit --take 50 --reason r",
+        "AdjustCredits",
+        {"keyId": KEY, "name": "credit", "delta": -50, "reason": "r"},
+    ),
+    (
         "usage unused --for 90d --owner o --environment live --page-size 7 --page-token x",
         "ListUnusedGrants",
         {"unusedFor": "7776000s", "ownerId": "o", "environment": "LIVE", "pageSize": 7, "pageToken": "x"},
@@ -208,15 +336,18 @@ def test_a_command_says_what_it_was_told(
 
 
 def test_every_method_has_a_command() -> None:
-    """Nothing that the services of keys, owners, workspaces and usage can do is out of the command line's reach."""
+    """Nothing that these services can do is out of the command line's reach."""
     services = (
         keys_pb2.DESCRIPTOR.services_by_name["KeyService"],
         owners_pb2.DESCRIPTOR.services_by_name["OwnerService"],
         workspaces_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
         usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
+        plans_pb2.DESCRIPTOR.services_by_name["PlanService"],
+        limiter_pb2.DESCRIPTOR.services_by_name["LimitService"],
     )
     named = {method.name for service in services for method in service.methods}
-    assert named == {method for _, method, _ in CASES} | {"IdentifyKey", "GetKeyUsage", "TailCalls"}
+    elsewhere = {"IdentifyKey", "GetKeyUsage", "TailCalls", "CheckLimit"}
+    assert named == {method for _, method, _ in CASES} - {"ApplyEntitlement"} | elsewhere
 
 
 def test_the_stub_knows_mutations_from_questions() -> None:
@@ -268,6 +399,7 @@ def test_every_page_becomes_one_reply(stub: StubServer, run: CommandLine) -> Non
         "owners delete cus_42",
         f"workspaces delete {WORKSPACE}",
         "keys revoke-matching --tag t",
+        "plans delete starter",
     ),
 )
 def test_what_cannot_be_taken_back_is_not_done_unasked(stub: StubServer, run: CommandLine, words: str) -> None:
@@ -284,6 +416,23 @@ def test_what_cannot_be_taken_back_is_not_done_unasked(stub: StubServer, run: Co
         "owners update cus_42",
         f"keys update {KEY} --scope read:a --clear scopes",
         "owners update cus_42 --metadata a=b --clear-metadata",
+        "owners update cus_42 --plan p --clear-plan",
+        "owners update cus_42 --limit requests=1/s --clear-limits",
+        "owners entitle cus_42",
+        "owners entitle cus_42 --plan p --end",
+        "owners entitle cus_42 --end --until 30d",
+        f"workspaces update {WORKSPACE}",
+        f"workspaces update {WORKSPACE} --default-plan p --clear-default-plan",
+        f"keys update {KEY} --plan p --clear plan",
+        "plans update free",
+        "plans update free --limit requests=1/s --clear limits",
+        "plans update free --rotate-every 90d --clear rotate-every",
+        "plans simulate",
+        "plans simulate free --limit requests=1/s",
+        "limits check subject",
+        f"limits adjust {KEY} credit",
+        f"limits adjust {KEY} credit --add 1 --take 1",
+        f"limits show {KEY} --watch --every 1ms",
     ),
 )
 def test_an_update_says_what_to_change(stub: StubServer, run: CommandLine, words: str) -> None:

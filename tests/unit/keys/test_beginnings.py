@@ -105,6 +105,8 @@ async def test_the_first_run_makes_what_there_is_to_try(world: World) -> None:
     assert sample.owner_id == made.sample_owner_id
     assert world.recorded() == [
         Action.WORKSPACE_CREATED,
+        Action.PLAN_CREATED,
+        Action.PLAN_CREATED,
         Action.KEY_CREATED,
         Action.OWNER_CREATED,
         Action.KEY_CREATED,

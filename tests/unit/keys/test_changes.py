@@ -9,6 +9,7 @@ import pytest
 
 from keystead.kernel.change import Action
 from keystead.kernel.errors import InvalidRequestError
+from keystead.kernel.limit import Limit, On, SlidingWindow
 from keystead.keys.errors import KeyRevokedError, PermissionDeniedError
 from keystead.keys.model import Key, KeyKind, KeyState
 from keystead.keys.ports import Unit
@@ -36,6 +37,8 @@ OTHER = KeyDraft(
     metadata={},
     tags=(),
     allowed_ips=("::ffff:192.0.2.1",),
+    plan_id="enterprise",
+    limits=(Limit("burst", On.KEY, SlidingWindow(5, 1_000)),),
 )
 UNKNOWN = "key_01h455vb4pex5vsknk084sn02q"
 
@@ -130,7 +133,9 @@ async def test_revocation_is_final(world: World, root: Principal, name: str) -> 
 
 async def test_an_update_changes_what_the_mask_names_and_nothing_else(world: World, root: Principal) -> None:
     """Each field alone; the rest of the draft is not looked at, and version and date move on."""
-    values: dict[str, object] = {"allowed_ips": ("192.0.2.1",)}
+    async with world.units.read(root.scope) as unit:
+        plan = await world.plans.get(unit, root.workspace_id, OTHER.plan_id)
+    values: dict[str, object] = {"allowed_ips": ("192.0.2.1",), "plan_id": plan.id}
     for name in sorted(KEY_FIELDS - {"expires_at"}):
         key, _ = await world.create(root, DRAFT)
         world.wait(5)

@@ -45,12 +45,12 @@ async def two_keys(world: World, caller: Principal) -> list[Key]:
 
 
 async def test_a_workspace_begins_with_one_key_that_holds_everything(world: World) -> None:
-    """Its first management key is for both environments; making both is one unit and two events."""
+    """Its first management key is for both environments; making it with its two plans is one unit."""
     workspace, caller, secret = await world.workspace()
     assert (workspace.brand, workspace.name, workspace.version) == ("acme", "Acme", 1)
     assert (caller.kind, caller.environment, caller.grants.scopes) == (KeyKind.MANAGEMENT, Environment.ALL, ("*:*",))
     assert secret.reveal().startswith("keystead_live_")
-    assert world.recorded() == [Action.WORKSPACE_CREATED, Action.KEY_CREATED]
+    assert world.recorded() == [Action.WORKSPACE_CREATED, *[Action.PLAN_CREATED] * 2, Action.KEY_CREATED]
     assert world.changes[0].changes == {"brand": (None, "acme"), "name": (None, "Acme")}
     assert secret.reveal()[30:] not in repr(world.changes)
 
@@ -69,7 +69,7 @@ async def test_a_brand_is_taken_once(world: World) -> None:
     await world.workspace("acme")
     with pytest.raises(AlreadyExistsError):
         await world.workspace("acme")
-    assert len(world.changes) == 2
+    assert len(world.changes) == 4
 
 
 async def test_who_has_built_the_walls_names_the_workspace(world: World) -> None:

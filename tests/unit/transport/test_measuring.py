@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -88,7 +88,34 @@ def test_a_batch_is_counted_call_by_call() -> None:
     desk = Desk(batch=outcomes)
     assert desk.measured.verify_now([(call_of("VerifyKey"), None)] * 6) == outcomes
     assert desk.counted == {("VerifyKey", "ok"): 3, ("VerifyKey", "refused"): 1, ("VerifyKey", "failed"): 1}
-    assert Desk().measured.verify_now([]) == ()
+    assert not Desk().measured.verify_now([])
+
+
+@pytest.mark.parametrize(
+    ("raised", "ending"), ((None, "ok"), (GONE, "refused"), (asyncio.CancelledError(), "cancelled"))
+)
+async def test_what_a_batch_leaves_to_be_awaited_is_counted_when_it_ends(
+    raised: BaseException | None, ending: str
+) -> None:
+    """It is under way from when it is awaited, and its time includes the wait."""
+
+    async def rest() -> bytes:
+        assert desk.measures.running == 1
+        if raised is not None:
+            raise raised
+        return b"late"
+
+    desk = Desk(batch=[b"now", rest()])
+    now, late = desk.measured.verify_now([(call_of("VerifyKey"), None)] * 2)
+    assert now == b"now"
+    assert isinstance(late, Coroutine)
+    if raised is None:
+        assert await late == b"late"
+    else:
+        with pytest.raises(type(raised)):
+            await late
+    assert desk.counted.pop(("VerifyKey", ending)) == (2 if ending == "ok" else 1)
+    assert desk.measures.running == 0
 
 
 @pytest.mark.parametrize(("outcome", "ending"), ((REPLY, "ok"), (GONE, "refused"), (ValueError(), "failed")))

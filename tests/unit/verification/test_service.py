@@ -15,7 +15,7 @@ from keystead.scopes.errors import ScopeExpressionError
 from keystead.tenants.model import Environment
 from keystead.usage.errors import JournalFullError
 from keystead.verification.model import Code
-from keystead.verification.service import HTTP_STATUS, VerifyRequest
+from keystead.verification.service import HTTP_STATUS, Verdict, VerifyRequest
 from tests.fakes import BEGINNING_MS, OTHER_WORKSPACE_ID
 from tests.rig import Rig, caller
 
@@ -99,8 +99,8 @@ async def test_keys_for_keystead_itself_are_nobodys_to_verify(kind: KeyKind, sta
     verdict = await rig.ask(text)
     assert (verdict.code, verdict.entry) == (Code.NOT_FOUND, None)
     await rig.ask(text, by=caller(brand="keystead"))
-    warm = rig.verification.warm(rig.caller, VerifyRequest(text, LIVE))
-    assert warm is None or (warm.code, warm.entry) == (Code.NOT_FOUND, None)
+    warm = rig.verification.begin(rig.caller, VerifyRequest(text, LIVE))
+    assert warm is None or (isinstance(warm, Verdict) and (warm.code, warm.entry) == (Code.NOT_FOUND, None))
     assert (await rig.ask(text, by=caller(brand="keystead"))).code is Code.NOT_FOUND
 
 
@@ -179,7 +179,7 @@ async def test_a_retiring_secret_works_until_its_end_from_the_cache() -> None:
 
 def test_a_verdict_without_a_key_has_no_secret() -> None:
     """What was not found has no status either."""
-    verdict = Rig().verification.warm(caller(), VerifyRequest("no key", LIVE))
+    verdict = Rig().verification.begin(caller(), VerifyRequest("no key", LIVE))
     assert verdict is None
 
 
@@ -288,10 +288,10 @@ async def test_a_warm_verdict_needs_no_waiting() -> None:
     rig = Rig()
     text, _ = rig.mint()
     request = VerifyRequest(text, LIVE)
-    assert rig.verification.warm(rig.caller, request) is None
+    assert rig.verification.begin(rig.caller, request) is None
     await rig.ask(text)
-    verdict = rig.verification.warm(rig.caller, request)
-    assert verdict is not None
+    verdict = rig.verification.begin(rig.caller, request)
+    assert isinstance(verdict, Verdict)
     assert verdict.valid
 
 

@@ -71,7 +71,7 @@ class TwoProcesses:
 
     def _open(self, clock: ManualClock, ids: IdSource, on_commit: OnCommit) -> Ports:
         units = MemoryUnits(self.store, clock=clock, ids=ids, on_commit=on_commit)
-        return Ports(units, MemorySnapshots(self.store))
+        return Ports(units, MemorySnapshots(self.store, clock=clock))
 
     async def key(self) -> tuple[Principal, Key, Secret]:
         """Make a key by the first process, and let the second verify it."""

@@ -9,7 +9,7 @@ import pytest
 from keystead.kernel.errors import UnavailableError
 from keystead.usage.retention import Kept, Retention
 from keystead.worker import retention as worker
-from keystead.worker.retention import UsageKeeper
+from keystead.worker.retention import ALLOWANCE_KEPT_MS, AllowanceKeeper, UsageKeeper
 from tests.fakes import ManualClock
 
 RETENTION = Retention(calls_days=30, minutes_days=35, hours_days=400)
@@ -66,3 +66,31 @@ async def test_a_server_starts_without_room() -> None:
     await keeper.begin()
     assert len(shelf.prepared) == 1
     assert shelf.asked == []
+
+
+@dataclass
+class AllowanceRows:
+    """Has so many ``steps`` of periods that are over, and remembers what it was asked."""
+
+    steps: int
+    asked: list[int] = field(default_factory=list)
+
+    async def forget(self, *, before_ms: int) -> int:
+        """Take one step."""
+        self.asked.append(before_ms)
+        self.steps -= 1
+        return 10 if self.steps >= 0 else 0
+
+
+async def test_periods_of_quotas_are_forgotten_long_after_their_end() -> None:
+    """A turn goes on until nothing is old, and keeps what was over for less than 35 days."""
+    rows, clock = AllowanceRows(steps=3), ManualClock()
+    await AllowanceKeeper(rows, clock).turn()
+    assert rows.asked == [clock.now_ms() - ALLOWANCE_KEPT_MS] * 4
+
+
+async def test_forgetting_periods_is_bounded() -> None:
+    """However many periods are old, a turn ends, and the next goes on."""
+    rows = AllowanceRows(steps=10_000)
+    await AllowanceKeeper(rows, ManualClock()).turn()
+    assert len(rows.asked) == worker._STEPS_PER_TURN

@@ -18,6 +18,7 @@ from keystead.adapters.walls import Walls
 from keystead.kernel.paging import PageRequest
 from keystead.usage.model import (
     INTERVAL_MS,
+    RANKED_BY_NAME,
     VALID_NUMBER,
     Call,
     Dimension,
@@ -92,6 +93,7 @@ class Question:
     def sums(self, by: Dimension, *, limit: int) -> Statement | None:
         """Ask for group and sums of the span, the most calls first; None when no interval begins in it."""
         pieces, values = [], {"limit": limit}
+        named = f" AND {_COLUMN_OF[by]} != ''" if by in RANKED_BY_NAME else ""
         for number, part in enumerate(self._parts(by)):
             table = self._table(part.interval, by)
             where, bound = self._inside(table)
@@ -99,6 +101,7 @@ class Question:
             pieces.append(
                 f"SELECT {_COLUMN_OF[by]} AS grouped, calls, cost, outcomes, errors FROM @{table}"  # noqa: S608 -- names from above
                 f" WHERE {where} AND begins_at_ms >= {{from{number}:Int64}} AND begins_at_ms < {{to{number}:Int64}}"
+                f"{named}"
             )
         if not pieces:
             return None
@@ -188,7 +191,7 @@ class Question:
         if wanted.code is not None:
             terms.append("code = {code:UInt8}")
             values["code"] = wanted.code
-        if wanted.tag and table != "latencies":
+        if wanted.tag:
             terms.append("has(tags, {tag:String})" if table == "calls" else "tag = {tag:String}")
             values["tag"] = wanted.tag
         return " AND ".join(terms), values

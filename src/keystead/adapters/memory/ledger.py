@@ -54,7 +54,7 @@ class MemoryLedger:
         found = [
             Gap(*place, used, told[place], revisions[place])
             for place, used in self._used(meter, from_ms, to_ms).items()
-            if used > told[place]
+            if used > told[place] and place[-1] >= self._meters[meter.name].since_ms
         ]
         found.sort(key=lambda gap: (gap.begins_at_ms, gap.workspace_id, gap.environment, gap.owner_id))
         return found[:limit]

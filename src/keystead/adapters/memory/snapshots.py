@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from keystead.adapters.memory.store import MemoryStore, Staging
 from keystead.kernel.clock import Clock
+from keystead.kernel.limit import OutagePolicy
 from keystead.keys.model import Key, KeyState, SecretRecord, SecretStatus
+from keystead.keys.tiers import plan_of
 from keystead.tenants.errors import AlreadyExistsError
 from keystead.verification.model import KeySnapshot, SecretSnapshot
 
@@ -12,9 +14,10 @@ from keystead.verification.model import KeySnapshot, SecretSnapshot
 class MemorySnapshots:
     """The ``SnapshotStore`` of one memory store."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        """Read ``store``."""
+    def __init__(self, store: MemoryStore, *, clock: Clock) -> None:
+        """Read ``store``; which entitlements have ended is told by ``clock``."""
         self._store = store
+        self._clock = clock
 
     async def by_prefix(self, prefix: str) -> KeySnapshot | None:
         """Return the key that has a secret with this prefix, with all its secrets, or None."""
@@ -28,10 +31,13 @@ class MemorySnapshots:
     def _snapshot(self, key: Key) -> KeySnapshot:
         state = self._store.committed
         owner = state.owners.get((key.workspace_id, key.owner_id))
+        workspace = state.workspaces[key.workspace_id]
+        plan_id, plan_ends_at_ms = plan_of(key, owner, workspace.default_plan_id, self._clock.now_ms())
+        plan = state.plans.get(plan_id)
         return KeySnapshot(
             key_id=key.id,
             workspace_id=key.workspace_id,
-            workspace_brand=state.workspaces[key.workspace_id].brand,
+            workspace_brand=workspace.brand,
             environment=key.environment,
             kind=key.kind,
             owner_id=key.owner_id,
@@ -43,6 +49,12 @@ class MemorySnapshots:
             allowed_ips=key.allowed_ips,
             expires_at_ms=key.expires_at_ms,
             secrets=tuple([_secret(secret) for secret in key.secrets]),
+            plan_id="" if plan is None else plan.id,
+            plan_limits=() if plan is None else plan.limits,
+            owner_limits=() if owner is None else owner.limits,
+            key_limits=key.limits,
+            on_limiter_outage=OutagePolicy.DENY if plan is None else plan.on_limiter_outage,
+            plan_ends_at_ms=plan_ends_at_ms,
         )
 
 

@@ -14,7 +14,10 @@ from keystead.adapters.walls import ReadOnlyUnitError
 from keystead.events.model import Event
 from keystead.idempotency.model import ReplySlot, StoredReply
 from keystead.keys.model import Key
+from keystead.keys.overdue import RotationNotice
+from keystead.limits.model import AllowanceRow, Plan
 from keystead.tenants.model import Owner, Workspace
+from keystead.usage.journals import KnownJournal
 
 OwnerName = tuple[str, str]
 
@@ -26,12 +29,17 @@ class State:
     workspaces: dict[str, Workspace] = field(default_factory=dict)
     owners: dict[OwnerName, Owner] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
+    plans: dict[str, Plan] = field(default_factory=dict)
     key_of_prefix: dict[str, str] = field(default_factory=dict)
     replies: dict[ReplySlot, StoredReply] = field(default_factory=dict)
     placed: list[Event] = field(default_factory=list)
     unplaced: list[Event] = field(default_factory=list)
     leaves: dict[str, int] = field(default_factory=dict)
     masters: dict[str, bytes] = field(default_factory=dict)
+    journals: dict[str, KnownJournal] = field(default_factory=dict)
+    allowances: dict[tuple[str, int], AllowanceRow] = field(default_factory=dict)
+    rotation_notices: dict[str, RotationNotice] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> State:
         """Return one that can be changed without this one noticing; what is in it is immutable."""
@@ -39,12 +47,17 @@ class State:
             workspaces=dict(self.workspaces),
             owners=dict(self.owners),
             keys=dict(self.keys),
+            plans=dict(self.plans),
             key_of_prefix=dict(self.key_of_prefix),
             replies=dict(self.replies),
             placed=list(self.placed),
             unplaced=list(self.unplaced),
             leaves=dict(self.leaves),
             masters=dict(self.masters),
+            journals=dict(self.journals),
+            allowances=dict(self.allowances),
+            rotation_notices=dict(self.rotation_notices),
+            turns=dict(self.turns),
         )
 
 

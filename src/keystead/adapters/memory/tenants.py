@@ -68,7 +68,9 @@ class MemoryWorkspaces:
         state.owners = {name: owner for name, owner in state.owners.items() if name[0] != workspace_id}
         state.keys = {key.id: key for key in state.keys.values() if key.workspace_id != workspace_id}
         state.key_of_prefix = {prefix: key for prefix, key in state.key_of_prefix.items() if key in state.keys}
+        state.plans = {plan.id: plan for plan in state.plans.values() if plan.workspace_id != workspace_id}
         state.replies = {slot: reply for slot, reply in state.replies.items() if slot.workspace_id != workspace_id}
+        state.allowances = {name: it for name, it in state.allowances.items() if it.workspace_id != workspace_id}
 
     async def page(self, request: PageRequest) -> Page[Workspace]:
         """Return one page, the newest first."""

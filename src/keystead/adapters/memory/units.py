@@ -6,8 +6,12 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from keystead.adapters.memory.allowances import MemoryAllowances
+from keystead.adapters.memory.journals import MemoryJournals
 from keystead.adapters.memory.keys import MemoryKeys
+from keystead.adapters.memory.plans import MemoryPlans
 from keystead.adapters.memory.replies import MemoryReplies
+from keystead.adapters.memory.rotations import MemoryRotations
 from keystead.adapters.memory.store import MemoryStore, Staging
 from keystead.adapters.memory.tenants import MemoryOwners, MemoryWorkspaces
 from keystead.adapters.walls import Walls
@@ -23,13 +27,17 @@ OnCommit = Callable[[Sequence[Change]], None]
 class MemoryUnit:
     """The ``Unit`` inside one block."""
 
-    def __init__(self, staging: Staging, walls: Walls) -> None:
-        """Work in ``staging``, inside ``walls``."""
+    def __init__(self, staging: Staging, walls: Walls, clock: Clock) -> None:
+        """Work in ``staging``, inside ``walls``, by the store's ``clock``."""
         self._staging = staging
         self.workspaces = MemoryWorkspaces(staging, walls)
         self.owners = MemoryOwners(staging, walls)
         self.keys = MemoryKeys(staging, walls)
+        self.plans = MemoryPlans(staging, walls)
+        self.allowances = MemoryAllowances(staging, walls)
+        self.rotations = MemoryRotations(staging)
         self.replies = MemoryReplies(staging, walls)
+        self.journals = MemoryJournals(staging, clock)
         self.changes: list[Change] = []
 
     def record(self, change: Change) -> None:
@@ -61,7 +69,7 @@ class MemoryUnits:
     async def begin(self, scope: TenantScope | None, origin: Origin) -> AsyncIterator[MemoryUnit]:
         """Open a unit that commits when its block ends and rolls back when it raises."""
         staging = Staging(self._store, read_only=False)
-        unit = MemoryUnit(staging, Walls.around(scope))
+        unit = MemoryUnit(staging, Walls.around(scope), self._clock)
         try:
             yield unit
             await self._store_events(staging, unit.changes, origin)
@@ -74,7 +82,7 @@ class MemoryUnits:
     @asynccontextmanager
     async def read(self, scope: TenantScope | None) -> AsyncIterator[MemoryUnit]:
         """Open a unit that sees one moment of the store; ``record`` and every write raise."""
-        yield MemoryUnit(Staging(self._store, read_only=True), Walls.around(scope))
+        yield MemoryUnit(Staging(self._store, read_only=True), Walls.around(scope), self._clock)
 
     async def _store_events(self, staging: Staging, changes: Sequence[Change], origin: Origin) -> None:
         if not changes:

@@ -8,18 +8,23 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from keystead.adapters.memory import usage_uses
+from keystead.adapters.memory.journals import opened
 from keystead.adapters.memory.latencies import latency_points
+from keystead.adapters.memory.store import MemoryStore
 from keystead.adapters.texts import SCOPES_CHARACTERS_MAX, call_position, countable
 from keystead.adapters.walls import Walls
+from keystead.kernel.clock import Clock, SystemClock
 from keystead.kernel.paging import Page, PageRequest, cut
 from keystead.tenants.model import TenantScope
+from keystead.usage.journals import JournalState, KnownJournal
 from keystead.usage.model import (
     ERROR_STATUS,
     INTERVAL_MS,
+    RANKED_BY_NAME,
     VALID_NUMBER,
     Call,
     Dimension,
@@ -44,21 +49,13 @@ _GROUPS_OF: dict[Dimension, Callable[[Call], tuple[str, ...]]] = {
 }
 
 
-@dataclass(slots=True)
-class _Journal:
-    """How far a journal is counted."""
-
-    complete_until_ms: int
-    counted_to: int = 0
-    closed: bool = False
-
-
 class MemoryUsage:
     """The ``UsageStore`` of one process."""
 
-    def __init__(self) -> None:
-        """Begin with nothing counted."""
-        self._journals: dict[str, _Journal] = {}
+    def __init__(self, store: MemoryStore | None = None, *, clock: Clock | None = None) -> None:
+        """Begin with nothing counted; journals are those of ``store``, whose clock is ``clock``."""
+        self._store = store or MemoryStore()
+        self._clock = clock or SystemClock()
         self._calls: list[Call] = []
         self._attempts: list[Call] = []
 
@@ -70,18 +67,30 @@ class MemoryUsage:
         """Sum ``count`` more calls that no key made; they are in no list of calls."""
         self._attempts += [attempt] * count
 
-    async def register(self, journal_id: str, *, at_ms: int) -> None:
+    async def register(self, journal_id: str, *, at_ms: int, node: str = "") -> None:
         """Make a journal known; one that was closed, and is here again on a copied disk, is open again."""
-        self._journals.setdefault(journal_id, _Journal(at_ms)).closed = False
+        async with self._store.lock:
+            known = self._journals.get(journal_id) or opened(journal_id, at_ms)
+            state = JournalState.OPEN if known.state is JournalState.CLOSED else known.state
+            self._keep(replace(known, node=known.node or node, state=state))
 
     async def count(self, stretch: Stretch) -> bool:
         """Count a stretch exactly once, whole or not at all; return whether it was counted by this call."""
-        journal = self._journals.get(stretch.journal_id)
-        if journal is None:
-            journal = _Journal(min((call.at_ms for call in stretch.calls), default=stretch.seen_at_ms or 0))
-        if journal.counted_to != stretch.begin:
-            return False
-        self._journals[stretch.journal_id] = journal
+        async with self._store.lock:
+            journal = self._journals.get(stretch.journal_id)
+            if journal is None:
+                first_ms = min((call.at_ms for call in stretch.calls), default=stretch.seen_at_ms or 0)
+                journal = opened(stretch.journal_id, first_ms)
+            if journal.counted_to != stretch.begin:
+                return False
+            self._add(stretch)
+            back = journal.state is JournalState.LOST and stretch.seen_at_ms is not None
+            counted = replace(journal, counted_to=stretch.end, state=JournalState.OPEN if back else journal.state)
+            until_ms = max(journal.complete_until_ms, stretch.seen_at_ms or 0)
+            self._keep(replace(counted, complete_until_ms=until_ms))
+        return True
+
+    def _add(self, stretch: Stretch) -> None:
         self._calls += [
             replace(
                 call,
@@ -91,9 +100,14 @@ class MemoryUsage:
             )
             for call in stretch.calls
         ]
-        journal.counted_to = stretch.end
-        journal.complete_until_ms = max(journal.complete_until_ms, stretch.seen_at_ms or 0)
-        return True
+
+    @property
+    def _journals(self) -> dict[str, KnownJournal]:
+        return self._store.committed.journals
+
+    def _keep(self, journal: KnownJournal) -> None:
+        """Keep how far a journal is counted, and that it was reported now."""
+        self._journals[journal.id] = replace(journal, seen_at_ms=self._clock.now_ms())
 
     async def counted_to(self, journal_id: str) -> int:
         """Return the place up to which a journal is counted; 0 for one of which nothing is."""
@@ -102,13 +116,20 @@ class MemoryUsage:
 
     async def close(self, journal_id: str) -> None:
         """Note that a journal is counted to its end; again, or for one that is not known, changes nothing."""
-        if journal_id in self._journals:
-            self._journals[journal_id].closed = True
+        async with self._store.lock:
+            if journal_id in self._journals:
+                self._keep(replace(self._journals[journal_id], state=JournalState.CLOSED))
 
     async def complete_until(self) -> int | None:
         """Return the least of the open journals; None when there is none."""
-        waited_for = [journal.complete_until_ms for journal in self._journals.values() if not journal.closed]
+        waited_for = [it.complete_until_ms for it in self._journals.values() if it.state is JournalState.OPEN]
         return min(waited_for, default=None)
+
+    async def journals(self, *, closed: bool, limit: int) -> list[KnownJournal]:
+        """Return at most ``limit`` journals, those opened last first; closed ones only when ``closed``."""
+        known = sorted(self._journals.values(), key=lambda it: (it.opened_at_ms, it.id), reverse=True)
+        asked = [it for it in known if closed or it.state is not JournalState.CLOSED]
+        return [replace(it, now_ms=self._clock.now_ms()) for it in asked[:limit]]
 
     async def series(
         self,
@@ -171,6 +192,7 @@ class MemoryUsage:
             ((wanted.from_ms, group), call)
             for call in self._seen(scope, span, step_ms)
             for group in _asked(_GROUPS_OF[by](call), by, wanted)
+            if group or by not in RANKED_BY_NAME
         )
         return sorted(points, key=lambda point: (-point.calls, _order(by, point.group)))[:limit]
 

@@ -9,12 +9,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
-from keystead.adapters.sql import usage_queries, usage_schema
+from keystead.adapters.sql import journals, usage_queries, usage_schema
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.session import Session, transaction
-from keystead.adapters.sql.usage import make_known
 from keystead.adapters.sql.usage_rows import Row
 from keystead.adapters.sql.usage_sums import add_spans, add_sums
 from keystead.usage.model import INTERVAL_MS, Attempt, AttemptPage, Interval
@@ -49,8 +48,7 @@ class SqlAttempts:
             for interval in Interval:
                 await add_sums(session, usage_queries.ROLLUPS[interval], tally.sums(interval))
             await add_spans(session, usage_schema.attempts, tally.groups())
-            counted = update(_JOURNALS).where(_JOURNALS.c.id == page.journal_id)
-            await session.write(counted.values(attempts_counted_to=page.number))
+            await journals.reported(session, page.journal_id, {"attempts_counted_to": page.number})
         return True
 
     async def attempts_counted_to(self, journal_id: str) -> int:
@@ -66,7 +64,7 @@ async def _counted_to(session: Session, page: AttemptPage) -> int:
     rows = await session.lock(mine)
     if not rows:
         first_ms = min((attempt.first_at_ms for attempt in page.attempts), default=0)
-        await make_known(session, page.journal_id, at_ms=first_ms)
+        await journals.make_known(session, page.journal_id, at_ms=first_ms)
         rows = await session.lock(mine)
     counted_to: int = rows[0][0]
     return counted_to

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
 
+from keystead.adapters.limits import limits_from, limits_text
 from keystead.adapters.sql import schema
 from keystead.adapters.sql.failures import demanding_workspace
 from keystead.adapters.sql.key_filter import Question
@@ -217,6 +218,8 @@ def _values(key: Key) -> dict[str, object]:
         "expires_at_ms": key.expires_at_ms,
         "revoked_at_ms": key.revoked_at_ms,
         "version": key.version,
+        "plan_id": key.plan_id,
+        "limits": limits_text(key.limits),
     }
 
 
@@ -247,6 +250,8 @@ def _key(rows: Sequence[Row[Any]]) -> Key:
         revoked_at_ms=row.revoked_at_ms,
         last_used_at_ms=row.last_used_at_ms,
         version=row.version,
+        plan_id=row.plan_id,
+        limits=limits_from(row.limits),
         secrets=in_order(_secrets(rows)),
     )
 

@@ -25,6 +25,7 @@ WITH RECURSIVE places(id) AS (
          sum(used.{counted}) AS used, 0 AS told, 0 AS revisions
     FROM places CROSS JOIN {table} AS used
    WHERE used.workspace_id = places.id AND used.begins_at_ms >= :from_ms AND used.begins_at_ms < :to_ms{narrowed}
+     AND +used.begins_at_ms >= (SELECT since_ms FROM entitlement_meters WHERE name = :meter)
    GROUP BY used.workspace_id, used.environment, used.owner_id, used.begins_at_ms
   UNION ALL
   SELECT told.workspace_id, told.environment, told.owner_id, told.begins_at_ms, 0, sum(told.value), count(*)
@@ -65,7 +66,11 @@ SELECT owner_id, environment, sum(used), sum(acknowledged), sum(pending) FROM (
 
 
 def gaps(meter: KnownMeter, *, from_ms: int, to_ms: int, limit: int) -> TextClause:
-    """Write the question for windows of which more was used than told."""
+    """Write the question for windows of which more was used than told.
+
+    Asked in the same statement since when it is known what was told: what was forgotten is no gap, whoever forgets now.
+    The plus keeps that from being what the index is searched by.
+    """
     form, given = _form(meter)
     return _bound(text(_GAPS.format(**form)), given, from_ms=from_ms, to_ms=to_ms, at_most=limit)
 

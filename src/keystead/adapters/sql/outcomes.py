@@ -114,7 +114,7 @@ class SqlOutcomes:
             joined = await _join(session, found)
             dropped = await session.lock(self._dropped(overdue)) if overdue else []
             settled = {tuple(row[:3]) for row in (*found, *dropped)}
-            await _for_each(session, _FORGET, sorted(settled))
+            await forget(session, sorted(settled))
         return Joined(joined, len(settled) - joined - len(dropped), len(dropped))
 
     async def _candidates(self, *, at_most: int, overdue_ms: int) -> Sequence[Any]:
@@ -185,6 +185,11 @@ class SqlOutcomes:
 
     async def _read(self, statement: Any) -> Sequence[Any]:
         return await Session(self._database, read_only=False).read(statement)
+
+
+async def forget(session: Session, names: Sequence[Sequence[Any]]) -> None:
+    """Let outcomes wait no more; ``names`` are workspaces, verification ids and environments, sorted."""
+    await _for_each(session, _FORGET, names)
 
 
 async def _join(session: Session, found: Sequence[Any]) -> int:

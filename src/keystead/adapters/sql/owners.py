@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, delete, select, update
 
+from keystead.adapters.limits import limits_from, limits_text
 from keystead.adapters.sql import schema
 from keystead.adapters.sql.failures import demanding_workspace
 from keystead.adapters.sql.paging import after
@@ -89,6 +90,10 @@ def _values(owner: Owner) -> dict[str, object]:
         "created_at_ms": owner.created_at_ms,
         "updated_at_ms": owner.updated_at_ms,
         "version": owner.version,
+        "plan_id": owner.plan_id,
+        "limits": limits_text(owner.limits),
+        "entitled_plan_id": owner.entitled_plan_id,
+        "entitled_until_ms": owner.entitled_until_ms,
     }
 
 
@@ -102,4 +107,8 @@ def _owner(row: Row[Any]) -> Owner:
         metadata=json.loads(row.metadata),
         suspended=row.suspended,
         version=row.version,
+        plan_id=row.plan_id,
+        limits=limits_from(row.limits),
+        entitled_plan_id=row.entitled_plan_id,
+        entitled_until_ms=row.entitled_until_ms,
     )

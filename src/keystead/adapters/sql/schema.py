@@ -40,9 +40,38 @@ workspaces = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("default_plan_id", Ascii, nullable=False, server_default=""),
     PrimaryKeyConstraint("id", name="workspaces_pk"),
     UniqueConstraint("brand", name="workspaces_brand"),
 )
+
+# Who refers to a plan holds its row until the reference is stored, so there are no foreign keys to it.
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", Ascii, nullable=False),
+    Column("workspace_id", Ascii, nullable=False),
+    Column("name", Ascii, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("limits", Text, nullable=False),
+    Column("max_keys_per_owner", BigInteger, nullable=False),
+    Column("rotate_every_ms", BigInteger, nullable=False),
+    Column("suspend_overdue", Boolean, nullable=False),
+    Column("on_limiter_outage", Ascii, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    PrimaryKeyConstraint("id", name="plans_pk"),
+    UniqueConstraint("workspace_id", "name", name="plans_name"),
+    ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name="plans_workspace", ondelete="CASCADE"),
+)
+
+
+def _referring(name: str, column: str) -> Index:
+    """Index those alone that refer to a plan: most do not."""
+    given = text(f"{column} <> ''")
+    return Index(name, "workspace_id", column, sqlite_where=given, postgresql_where=given)
+
 
 owners = Table(
     "owners",
@@ -56,9 +85,15 @@ owners = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("plan_id", Ascii, nullable=False, server_default=""),
+    Column("limits", Text, nullable=False, server_default="[]"),
+    Column("entitled_plan_id", Ascii, nullable=False, server_default=""),
+    Column("entitled_until_ms", BigInteger),
     PrimaryKeyConstraint("workspace_id", "owner_id", name="owners_pk"),
     ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name="owners_workspace", ondelete="CASCADE"),
     Index("owners_by_creation", "workspace_id", "created_at_ms", "owner_id"),
+    _referring("owners_by_plan", "plan_id"),
+    _referring("owners_by_entitlement", "entitled_plan_id"),
 )
 
 # A key keeps the id of an owner that is gone, so there is no foreign key to owners.
@@ -86,6 +121,8 @@ keys = Table(
     Column("revoked_at_ms", BigInteger),
     Column("last_used_at_ms", BigInteger),
     Column("version", Integer, nullable=False),
+    Column("plan_id", Ascii, nullable=False, server_default=""),
+    Column("limits", Text, nullable=False, server_default="[]"),
     PrimaryKeyConstraint("id", name="keys_pk"),
     ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name="keys_workspace", ondelete="CASCADE"),
     Index("keys_by_workspace", "workspace_id", "id"),
@@ -95,9 +132,28 @@ keys = Table(
     Index("keys_by_kind", "workspace_id", "kind", "id"),
     Index("keys_by_expiry", "workspace_id", "expires_at_ms"),
     Index("keys_by_last_use", "workspace_id", "last_used_at_ms"),
+    _referring("keys_by_plan", "plan_id"),
 )
 
 # ``kind`` is ``scope`` or ``tag``; the workspace stands here too, so that one index answers "which keys here have it".
+# What was done about a current secret that is older than its plan allows; it goes with the secret.
+rotation_notices = Table(
+    "rotation_notices",
+    metadata,
+    Column("secret_id", Ascii, nullable=False),
+    Column("told_at_ms", BigInteger, nullable=False),
+    Column("suspended_at_ms", BigInteger),
+    PrimaryKeyConstraint("secret_id", name="rotation_notices_pk"),
+    ForeignKeyConstraint(["secret_id"], ["secrets.id"], name="rotation_notices_secret", ondelete="CASCADE"),
+)
+# When work that one node does for all was last begun, by its name.
+turns = Table(
+    "turns",
+    metadata,
+    Column("name", Ascii, nullable=False),
+    Column("begun_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("name", name="turns_pk"),
+)
 key_labels = Table(
     "key_labels",
     metadata,
@@ -126,6 +182,13 @@ secrets = Table(
     UniqueConstraint("prefix", name="secrets_prefix"),
     ForeignKeyConstraint(["key_id"], ["keys.id"], name="secrets_key", ondelete="CASCADE"),
     Index("secrets_by_key", "key_id"),
+    Index(
+        "secrets_by_age",
+        "created_at_ms",
+        "id",
+        sqlite_where=text("retires_at_ms IS NULL"),
+        postgresql_where=text("retires_at_ms IS NULL"),
+    ),
     Index("secrets_by_master", "master_id"),
 )
 
@@ -178,6 +241,27 @@ log_heads = Table(
     Column("size", BigInteger, nullable=False),
     Column("frontier", LargeBinary, nullable=False),
     PrimaryKeyConstraint("workspace_id", name="log_heads_pk"),
+)
+
+# Of a quota one row for each period, of credits one for ever. ``amount`` is what was taken of a quota, or a balance.
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("counter", Ascii, nullable=False),
+    Column("begins_at_ms", BigInteger, nullable=False),
+    Column("ends_at_ms", BigInteger, nullable=False),
+    Column("workspace_id", Ascii, nullable=False),
+    Column("environment", Ascii, nullable=False),
+    Column("owner_id", Ascii, nullable=False),
+    Column("name", Ascii, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("resets", BigInteger, nullable=False),
+    Column("told", Integer, nullable=False),
+    Column("refilled_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("counter", "begins_at_ms", name="allowances_pk"),
+    ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name="allowances_workspace", ondelete="CASCADE"),
+    Index("allowances_by_workspace", "workspace_id"),
+    Index("allowances_by_end", "ends_at_ms"),
 )
 
 replies = Table(

@@ -6,11 +6,15 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from keystead.adapters.sql.allowances import SqlAllowances
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.events import insert_events
+from keystead.adapters.sql.journals import SqlJournals
 from keystead.adapters.sql.keys import SqlKeys
 from keystead.adapters.sql.owners import SqlOwners
+from keystead.adapters.sql.plans import SqlPlans
 from keystead.adapters.sql.replies import SqlReplies
+from keystead.adapters.sql.rotations import SqlRotations
 from keystead.adapters.sql.session import Session
 from keystead.adapters.sql.workspaces import SqlWorkspaces
 from keystead.adapters.walls import Walls
@@ -32,7 +36,11 @@ class SqlUnit:
         self.workspaces = SqlWorkspaces(session, walls)
         self.owners = SqlOwners(session, walls)
         self.keys = SqlKeys(session, walls)
+        self.plans = SqlPlans(session, walls)
+        self.allowances = SqlAllowances(session, walls)
+        self.rotations = SqlRotations(session)
         self.replies = SqlReplies(session, walls)
+        self.journals = SqlJournals(session)
         self.changes: list[Change] = []
 
     def record(self, change: Change) -> None:

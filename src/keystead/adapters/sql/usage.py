@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import false, func, select, true, update
+from sqlalchemy import select
 
-from keystead.adapters.sql import usage_queries, usage_schema, used_expressions
+from keystead.adapters.sql import journals, usage_queries, usage_schema, used_expressions
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.day_queries import DayQuestion
 from keystead.adapters.sql.engines import POSTGRESQL
@@ -27,6 +27,7 @@ from keystead.adapters.texts import call_position
 from keystead.adapters.walls import Walls
 from keystead.kernel.paging import Page, PageRequest, cut
 from keystead.tenants.model import TenantScope
+from keystead.usage.journals import KnownJournal
 from keystead.usage.model import (
     Call,
     Dimension,
@@ -54,12 +55,11 @@ class SqlUsage:
         self._database = database
         self._memory = ExpressionMemory()
 
-    async def register(self, journal_id: str, *, at_ms: int) -> None:
+    async def register(self, journal_id: str, *, at_ms: int, node: str = "") -> None:
         """Make a journal known; one that was closed, and is here again on a copied disk, is open again."""
         async with transaction(self._database) as session:
-            await make_known(session, journal_id, at_ms=at_ms)
-            again = update(_JOURNALS).where(_JOURNALS.c.id == journal_id, _JOURNALS.c.closed == true())
-            await session.write(again.values(closed=false()))
+            await journals.make_known(session, journal_id, at_ms=at_ms, node=node)
+            await journals.open_again(session, journal_id, node=node)
 
     async def count(self, stretch: Stretch) -> bool:
         """Count a stretch exactly once, whole or not at all; return whether it was counted by this call.
@@ -82,8 +82,10 @@ class SqlUsage:
             await keep_latest(session, usage_schema.used_expressions, expressions)
             await self._insert(session, [raw_row(call) for call in stretch.calls])
             complete_until_ms = max(journal.complete_until_ms, stretch.seen_at_ms or 0)
-            counted = update(_JOURNALS).where(_JOURNALS.c.id == stretch.journal_id)
-            await session.write(counted.values(counted_to=stretch.end, complete_until_ms=complete_until_ms))
+            values = {"counted_to": stretch.end, "complete_until_ms": complete_until_ms}
+            if journal.lost_at_ms is not None:
+                values |= await journals.back_again(session, stretch)
+            await journals.reported(session, stretch.journal_id, values)
         self._memory.learn(expressions)
         return True
 
@@ -95,13 +97,16 @@ class SqlUsage:
     async def close(self, journal_id: str) -> None:
         """Note that a journal is counted to its end; again, or for one that is not known, changes nothing."""
         async with transaction(self._database) as session:
-            await session.write(update(_JOURNALS).where(_JOURNALS.c.id == journal_id).values(closed=true()))
+            await journals.close(session, journal_id)
 
     async def complete_until(self) -> int | None:
         """Return the least of the open journals; None when there is none."""
-        least = select(func.min(_JOURNALS.c.complete_until_ms)).where(_JOURNALS.c.closed == false())
-        until: int | None = (await self._read(least))[0][0]
-        return until
+        return await journals.complete_until(Session(self._database, read_only=False))
+
+    async def journals(self, *, closed: bool, limit: int) -> list[KnownJournal]:
+        """Return at most ``limit`` journals, those opened last first; closed ones only when ``closed``."""
+        register = journals.SqlJournals(Session(self._database, read_only=False))
+        return await register.journals(closed=closed, limit=limit)
 
     async def series(
         self,
@@ -190,7 +195,7 @@ class SqlUsage:
         rows = await session.lock(mine)
         if not rows and stretch.begin == 0:
             first_ms = min((call.at_ms for call in stretch.calls), default=stretch.seen_at_ms or 0)
-            await make_known(session, stretch.journal_id, at_ms=first_ms)
+            await journals.make_known(session, stretch.journal_id, at_ms=first_ms)
             rows = await session.lock(mine)
         return rows[0] if rows else None
 
@@ -203,11 +208,3 @@ class SqlUsage:
             )
         else:
             await session.on_driver(lambda driver: driver.executemany(_INSERT_CALLS, rows))
-
-
-async def make_known(session: Session, journal_id: str, *, at_ms: int) -> None:
-    """Make a journal known from ``at_ms`` on; one that is known stays as it is."""
-    known = session.database.insert_new(_JOURNALS)
-    row = {"id": journal_id, "registered_at_ms": at_ms, "counted_to": 0, "complete_until_ms": at_ms}
-    row |= {"attempts_counted_to": 0, "closed": False}
-    await session.write(known, [row])

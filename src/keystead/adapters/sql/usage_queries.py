@@ -36,6 +36,7 @@ from keystead.adapters.walls import Walls
 from keystead.kernel.paging import PageRequest
 from keystead.usage.model import (
     INTERVAL_MS,
+    RANKED_BY_NAME,
     VALID_NUMBER,
     Call,
     Dimension,
@@ -117,8 +118,14 @@ class Question:
         """Ask for one page of raw calls, and one more."""
         at_ms = _CALLS.c.at_ms
         statement = self._inside(select(*[_CALLS.c[name] for name in (*CALL_COLUMNS, *ENDED_COLUMNS)]), _CALLS)
-        statement = statement.where(at_ms >= self.wanted.from_ms, at_ms < self.wanted.to_ms)
+        from_ms, to_ms = self.wanted.from_ms, self.wanted.to_ms
         position = (int(request.position[0]), request.position[1]) if request.position else ()
+        if position:  # the span begins where the last page ended, or SQLite walks over all pages before this one
+            if request.ascending:
+                from_ms = max(from_ms, position[0])
+            else:
+                to_ms = min(to_ms, position[0] + 1)
+        statement = statement.where(at_ms >= from_ms, at_ms < to_ms)
         return after(statement, request, (at_ms, _CALLS.c.verification_id), position)
 
     def _sums(self, by: Dimension) -> tuple[Select[Any], ColumnElement[Any]]:
@@ -129,6 +136,8 @@ class Question:
             group = table.c[COLUMN_OF[by]]
             sums = [func.sum(table.c[name]).label(name) for name in SUMS]
             piece = self._inside(select(group.label("of"), *sums), table).where(self._during(part, table))
+            if by in RANKED_BY_NAME:
+                piece = piece.where(group != "")
             pieces.append(piece.group_by(group))
         whole = union_all(*pieces).subquery()
         calls, *others = [func.sum(whole.c[name]) for name in SUMS]

@@ -19,6 +19,7 @@ __all__ = [
     "journals",
     "latencies",
     "metadata",
+    "outcome_batches",
     "usage_days",
     "usage_hours",
     "usage_minutes",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 # ``counted_to`` is the place up to which a journal is counted, ``attempts_counted_to`` its last page of attempts.
+# ``seen_at_ms`` is when somebody reported it last, by the database's clock, and ``lost_at_ms`` when it was given up.
 journals = Table(
     "journals",
     metadata,
@@ -37,6 +39,9 @@ journals = Table(
     Column("complete_until_ms", BigInteger, nullable=False),
     Column("attempts_counted_to", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),
+    Column("node", Ascii, nullable=False, server_default=""),
+    Column("seen_at_ms", BigInteger, nullable=False, server_default="0"),
+    Column("lost_at_ms", BigInteger),
     PrimaryKeyConstraint("id", name="journals_pk"),
 )
 
@@ -125,6 +130,17 @@ waiting_outcomes = Table(
     Column("kept_at_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("workspace_id", "verification_id", "environment", name="waiting_outcomes_pk"),
     Index("waiting_outcomes_by_age", "kept_at_ms"),
+)
+
+# The outcomes that are on their way to a usage store elsewhere, as text; empty when none are. There is one row at most.
+outcome_batches = Table(
+    "outcome_batches",
+    metadata,
+    Column("name", Ascii, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("held_until_ms", BigInteger, nullable=False),
+    Column("body", Ascii, nullable=False),
+    PrimaryKeyConstraint("name", name="outcome_batches_pk"),
 )
 
 # Verdicts about no key, by the minute.

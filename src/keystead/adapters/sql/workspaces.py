@@ -77,6 +77,7 @@ def _values(workspace: Workspace) -> dict[str, object]:
         "created_at_ms": workspace.created_at_ms,
         "updated_at_ms": workspace.updated_at_ms,
         "version": workspace.version,
+        "default_plan_id": workspace.default_plan_id,
     }
 
 
@@ -88,4 +89,5 @@ def _workspace(row: Row[Any]) -> Workspace:
         created_at_ms=row.created_at_ms,
         updated_at_ms=row.updated_at_ms,
         version=row.version,
+        default_plan_id=row.default_plan_id,
     )

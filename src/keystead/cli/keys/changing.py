@@ -9,6 +9,7 @@ import click
 from keystead.cli.application import command
 from keystead.cli.flags import with_options
 from keystead.cli.keys.rendering import print_key
+from keystead.cli.limits.options import limit_option, plan_option
 from keystead.cli.message import Message
 from keystead.cli.parameters import Identifier, Metadata, Moment
 from keystead.cli.session import Session, speaks_to_server
@@ -22,6 +23,8 @@ _CLEARABLE = {
     "metadata": ("metadata", {}),
     "tags": ("tags", []),
     "allowed-ips": ("allowedIps", []),
+    "plan": ("planId", ""),
+    "limits": ("limits", []),
 }
 
 
@@ -30,6 +33,7 @@ _CLEARABLE = {
     examples=(
         "keystead keys update key_01HZX… --scope read:invoices --scope write:invoices",
         "keystead keys update key_01HZX… --expires never --clear allowed-ips",
+        "keystead keys update key_01HZX… --plan starter --limit requests=600/min",
         "keystead keys update key_01HZX… --name Billing --etag '\"3\"'",
     ),
 )
@@ -46,6 +50,8 @@ _CLEARABLE = {
     click.option(
         "--expires", "expires_at", type=Moment(never=True), help="Refuse it from then on: a time, 90d, never."
     ),
+    plan_option("Give it this plan, by id or name."),
+    limit_option("Limit it by this, in place of all limits of its own; repeatable."),
     click.option(
         "--clear", "cleared", multiple=True, type=click.Choice(sorted(_CLEARABLE)), help="Empty this; repeatable."
     ),
@@ -99,6 +105,8 @@ def _changed_fields(
     tags: tuple[str, ...],
     allowed_ips: tuple[str, ...],
     expires_at: str | None,
+    plan: str | None,
+    limits: tuple[Message, ...],
     cleared: tuple[str, ...],
 ) -> dict[str, Any]:
     """Return the fields that were given, by their names in the contract; an expiry to remove is None."""
@@ -109,6 +117,8 @@ def _changed_fields(
         "metadata": dict(metadata) or None,
         "tags": list(tags) or None,
         "allowedIps": list(allowed_ips) or None,
+        "planId": plan or None,
+        "limits": list(limits) or None,
     }
     changed = {field: value for field, value in given.items() if value is not None}
     if expires_at is not None:

@@ -9,6 +9,7 @@ import click
 from keystead.cli.application import command
 from keystead.cli.flags import with_options
 from keystead.cli.keys.rendering import print_key
+from keystead.cli.limits.options import limit_option, plan_option
 from keystead.cli.message import Message
 from keystead.cli.output import print_secret
 from keystead.cli.parameters import DURATION, ENVIRONMENT, KIND, Identifier, Metadata, Moment, duration_json
@@ -23,6 +24,7 @@ _KEY_ID = click.argument("key_id", type=Identifier())
     examples=(
         'keystead keys create --owner cus_42 --name "Billing" --environment live --scope read:invoices',
         "keystead keys create --owner cus_42 --create-owner --name CI --environment test --expires 90d",
+        "keystead keys create --owner cus_42 --name Sync --environment live --plan starter --limit requests=600/min",
         "keystead keys create --kind management --name deploy --environment all --scope write:keys",
     ),
 )
@@ -44,6 +46,8 @@ _KEY_ID = click.argument("key_id", type=Identifier())
     click.option(
         "--expires", "expires_at", type=Moment(), help="Refuse it from then on: a time, a day, or 90d from now."
     ),
+    plan_option("Give it this plan, by id or name. [its owner's, or the default]"),
+    limit_option("Limit it by this too, in place of its plan's of that name; repeatable."),
 )
 @speaks_to_server(mutates=True)
 def create(session: Session, *, metadata: tuple[tuple[str, str], ...], **given: Any) -> None:
@@ -64,6 +68,8 @@ def create(session: Session, *, metadata: tuple[tuple[str, str], ...], **given: 
         "tags": list(given["tags"]),
         "allowedIps": list(given["allowed_ips"]),
         "expiresAt": given["expires_at"],
+        "planId": given["plan"],
+        "limits": list(given["limits"]),
     }
     session.show(session.change(_SERVICE, "CreateKey", message), _print_minted)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keystead.cli.limits.explaining import notations
 from keystead.cli.output import NOTHING, columns_available, entries, exactly, facts, future, past, show
 from keystead.cli.tables import PIPE_COLUMNS, Cell, Column, Table, cell, joined
 
@@ -139,6 +140,8 @@ def _facts(key: Key) -> list[tuple[str, str]]:
         ("scopes", "\n".join(key["scopes"])),
         ("metadata", entries(key["metadata"])),
         ("tags", ", ".join(key["tags"])),
+        ("plan", key["planId"]),
+        ("limits", notations(key["limits"])),
         ("allowed addresses", "\n".join(key["allowedIps"])),
         ("created", exactly(key.get("createdAt"), past(key.get("createdAt")))),
         ("created by", key["createdBy"]),

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from keystead.gen.v1 import keys_pb2 as keystead_dot_v1_dot_keys__pb2
 from keystead.gen.v1 import options_pb2 as keystead_dot_v1_dot_options__pb2
+from keystead.gen.v1 import owners_pb2 as keystead_dot_v1_dot_owners__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekeystead/v1/entitlements.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16keystead/v1/keys.proto\x1a\x19keystead/v1/options.proto\"\xd4\x01\n\x15ReconcileUsageRequest\x12(\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02to\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08owner_id\x18\x03 \x01(\t\x12\r\n\x05meter\x18\x04 \x01(\t\x12\x31\n\x0b\x65nvironment\x18\x05 \x01(\x0e\x32\x1c.keystead.v1.Key.Environment\x12\x15\n\rinclude_equal\x18\x06 \x01(\x08\"\xbf\x01\n\x16ReconcileUsageResponse\x12\r\n\x05\x65qual\x18\x01 \x01(\x08\x12,\n\x06meters\x18\x02 \x03(\x0b\x32\x1c.keystead.v1.ReconciledMeter\x12(\n\x04\x66rom\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02to\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epending_events\x18\x05 \x01(\x04\"\x9a\x01\n\x0fReconciledMeter\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x31\n\x0b\x65nvironment\x18\x02 \x01(\x0e\x32\x1c.keystead.v1.Key.Environment\x12\r\n\x05meter\x18\x03 \x01(\t\x12\x0c\n\x04used\x18\x04 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x05 \x01(\x04\x12\x0f\n\x07pending\x18\x06 \x01(\x04\x32\x81\x01\n\x12\x45ntitlementService\x12k\n\x0eReconcileUsage\x12\".keystead.v1.ReconcileUsageRequest\x1a#.keystead.v1.ReconcileUsageResponse\"\x10\xaa\xbc\x18\x0c\n\nread:usageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekeystead/v1/entitlements.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16keystead/v1/keys.proto\x1a\x19keystead/v1/options.proto\x1a\x18keystead/v1/owners.proto\"\xd4\x01\n\x15ReconcileUsageRequest\x12(\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02to\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08owner_id\x18\x03 \x01(\t\x12\r\n\x05meter\x18\x04 \x01(\t\x12\x31\n\x0b\x65nvironment\x18\x05 \x01(\x0e\x32\x1c.keystead.v1.Key.Environment\x12\x15\n\rinclude_equal\x18\x06 \x01(\x08\"\xbf\x01\n\x16ReconcileUsageResponse\x12\r\n\x05\x65qual\x18\x01 \x01(\x08\x12,\n\x06meters\x18\x02 \x03(\x0b\x32\x1c.keystead.v1.ReconciledMeter\x12(\n\x04\x66rom\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02to\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epending_events\x18\x05 \x01(\x04\"\x9a\x01\n\x0fReconciledMeter\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x31\n\x0b\x65nvironment\x18\x02 \x01(\x0e\x32\x1c.keystead.v1.Key.Environment\x12\r\n\x05meter\x18\x03 \x01(\t\x12\x0c\n\x04used\x18\x04 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x05 \x01(\x04\x12\x0f\n\x07pending\x18\x06 \x01(\x04\"\x80\x01\n\x17\x41pplyEntitlementRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x0f\n\x07plan_id\x18\x02 \x01(\t\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"=\n\x18\x41pplyEntitlementResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner2\xfe\x01\n\x12\x45ntitlementService\x12k\n\x0eReconcileUsage\x12\".keystead.v1.ReconcileUsageRequest\x1a#.keystead.v1.ReconcileUsageResponse\"\x10\xaa\xbc\x18\x0c\n\nread:usage\x12{\n\x10\x41pplyEntitlement\x12$.keystead.v1.ApplyEntitlementRequest\x1a%.keystead.v1.ApplyEntitlementResponse\"\x1a\xaa\xbc\x18\x16\n\x12write:entitlements(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +37,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENTITLEMENTSERVICE'].methods_by_name['ReconcileUsage']._loaded_options = None
   _globals['_ENTITLEMENTSERVICE'].methods_by_name['ReconcileUsage']._serialized_options = b'\252\274\030\014\n\nread:usage'
-  _globals['_RECONCILEUSAGEREQUEST']._serialized_start=132
-  _globals['_RECONCILEUSAGEREQUEST']._serialized_end=344
-  _globals['_RECONCILEUSAGERESPONSE']._serialized_start=347
-  _globals['_RECONCILEUSAGERESPONSE']._serialized_end=538
-  _globals['_RECONCILEDMETER']._serialized_start=541
-  _globals['_RECONCILEDMETER']._serialized_end=695
-  _globals['_ENTITLEMENTSERVICE']._serialized_start=698
-  _globals['_ENTITLEMENTSERVICE']._serialized_end=827
+  _globals['_ENTITLEMENTSERVICE'].methods_by_name['ApplyEntitlement']._loaded_options = None
+  _globals['_ENTITLEMENTSERVICE'].methods_by_name['ApplyEntitlement']._serialized_options = b'\252\274\030\026\n\022write:entitlements(\001'
+  _globals['_RECONCILEUSAGEREQUEST']._serialized_start=158
+  _globals['_RECONCILEUSAGEREQUEST']._serialized_end=370
+  _globals['_RECONCILEUSAGERESPONSE']._serialized_start=373
+  _globals['_RECONCILEUSAGERESPONSE']._serialized_end=564
+  _globals['_RECONCILEDMETER']._serialized_start=567
+  _globals['_RECONCILEDMETER']._serialized_end=721
+  _globals['_APPLYENTITLEMENTREQUEST']._serialized_start=724
+  _globals['_APPLYENTITLEMENTREQUEST']._serialized_end=852
+  _globals['_APPLYENTITLEMENTRESPONSE']._serialized_start=854
+  _globals['_APPLYENTITLEMENTRESPONSE']._serialized_end=915
+  _globals['_ENTITLEMENTSERVICE']._serialized_start=918
+  _globals['_ENTITLEMENTSERVICE']._serialized_end=1172
 # @@protoc_insertion_point(module_scope)

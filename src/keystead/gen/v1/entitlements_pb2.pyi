@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from keystead.gen.v1 import keys_pb2 as _keys_pb2
+from keystead.gen.v1 import owners_pb2 as _owners_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -141,3 +142,63 @@ class ReconciledMeter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconciledMeter: _TypeAlias = ReconciledMeter  # noqa: Y015
+
+@_typing.final
+class ApplyEntitlementRequest(_message.Message):
+    """Which plan an owner is entitled to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    owner_id: _builtins.str
+    """The owner's id; `NOT_FOUND` when there is none."""
+    plan_id: _builtins.str
+    """The plan, by id or by name; empty ends the entitlement, and the owner's own plan applies."""
+    idempotency_key: _builtins.str
+    """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Until when; in the future. For ever when absent."""
+
+    def __init__(
+        self,
+        *,
+        owner_id: _builtins.str = ...,
+        plan_id: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "owner_id", b"owner_id", "plan_id", b"plan_id", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyEntitlementRequest: _TypeAlias = ApplyEntitlementRequest  # noqa: Y015
+
+@_typing.final
+class ApplyEntitlementResponse(_message.Message):
+    """The owner as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def owner(self) -> _owners_pb2.Owner:
+        """The owner as it is now."""
+
+    def __init__(
+        self,
+        *,
+        owner: _owners_pb2.Owner | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyEntitlementResponse: _TypeAlias = ApplyEntitlementResponse  # noqa: Y015

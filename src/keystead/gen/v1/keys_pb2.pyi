@@ -175,7 +175,7 @@ class Key(_message.Message):
     kind: Global___Key.Kind.ValueType
     """What the key is for."""
     plan_id: _builtins.str
-    """Not available yet: always empty."""
+    """The key's own plan (`pln_…`); empty when its owner's applies, or else the workspace's default (of `CUSTOMER` keys alone)."""
     created_by: _builtins.str
     """The id of the key that made it; `command-line` for those that the command line made."""
     etag: _builtins.str
@@ -188,7 +188,7 @@ class Key(_message.Message):
 
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.Limit]:
-        """Not available yet: always empty."""
+        """Limits of its own; one replaces a limit of the same name of its owner or plan."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -400,7 +400,7 @@ class CreateKeyRequest(_message.Message):
     kind: Global___Key.Kind.ValueType
     """What the key is for; `CUSTOMER` when absent."""
     plan_id: _builtins.str
-    """Not available yet: must be empty."""
+    """A plan of its own, by id or by name; its owner's, or else the workspace's default (of `CUSTOMER` keys alone), when empty. Refused for `MANAGEMENT` keys."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); at least 128 random bits, 22 to 128 of `[A-Za-z0-9._:~-]`."""
     @_builtins.property
@@ -409,7 +409,7 @@ class CreateKeyRequest(_message.Message):
 
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.Limit]:
-        """Not available yet: must be empty."""
+        """Limits of its own; at most 20. One replaces a limit of the same name of its owner or plan. Refused for `MANAGEMENT` keys."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -646,7 +646,7 @@ class UpdateKeyRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: `name`, `description`, `scopes`, `metadata`, `tags`, `allowed_ips`, `expires_at`."""
+        """What to change: `name`, `description`, `scopes`, `metadata`, `tags`, `allowed_ips`, `expires_at`, `plan_id`, `limits`."""
 
     def __init__(
         self,

@@ -110,7 +110,7 @@ class TokenBucket(_message.Message):
     rate: _builtins.int
     """Tokens added in each `per`; 0 denies always."""
     burst: _builtins.int
-    """What the bucket holds when full."""
+    """What the bucket holds when full; `burst` times `per` in microseconds, over their common part with `rate`, is at most 2^53."""
     @_builtins.property
     def per(self) -> _duration_pb2.Duration:
         """The interval in which `rate` tokens are added; at least 1 ms, at most 31 days."""
@@ -225,21 +225,29 @@ class Credits(_message.Message):
 
     REFILL_FIELD_NUMBER: _builtins.int
     REFILL_EVERY_FIELD_NUMBER: _builtins.int
+    BALANCE_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
     refill: _builtins.int
     """Credits added by each refill; 0 for none."""
+    balance: _builtins.int
+    """What the balance is when it is first asked for."""
+    maximum: _builtins.int
+    """Refills never lift the balance above this; 0 for no such bound."""
     @_builtins.property
     def refill_every(self) -> _duration_pb2.Duration:
-        """The time between two refills."""
+        """The time between two refills; 1 s to 400 days, absent without a refill."""
 
     def __init__(
         self,
         *,
         refill: _builtins.int = ...,
         refill_every: _duration_pb2.Duration | None = ...,
+        balance: _builtins.int = ...,
+        maximum: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refill_every", b"refill_every"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refill", b"refill", "refill_every", b"refill_every"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance", "maximum", b"maximum", "refill", b"refill", "refill_every", b"refill_every"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

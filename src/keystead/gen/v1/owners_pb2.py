@@ -28,7 +28,7 @@ from keystead.gen.v1 import limits_pb2 as keystead_dot_v1_dot_limits__pb2
 from keystead.gen.v1 import options_pb2 as keystead_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18keystead/v1/owners.proto\x12\x0bkeystead.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18keystead/v1/limits.proto\x1a\x19keystead/v1/options.proto\"\xc2\x02\n\x05Owner\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x32\n\x08metadata\x18\x03 \x03(\x0b\x32 .keystead.v1.Owner.MetadataEntry\x12\x0f\n\x07plan_id\x18\x04 \x01(\t\x12\"\n\x06limits\x18\x05 \x03(\x0b\x32\x12.keystead.v1.Limit\x12\x11\n\tsuspended\x18\x06 \x01(\x08\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf4\x01\n\x12\x43reateOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12?\n\x08metadata\x18\x03 \x03(\x0b\x32-.keystead.v1.CreateOwnerRequest.MetadataEntry\x12\x0f\n\x07plan_id\x18\x04 \x01(\t\x12\"\n\x06limits\x18\x05 \x03(\x0b\x32\x12.keystead.v1.Limit\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x13\x43reateOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"#\n\x0fGetOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\"5\n\x10GetOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"\x81\x01\n\x11ListOwnersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\t\x12\x16\n\tsuspended\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x08order_by\x18\x05 \x01(\tB\x0c\n\n_suspended\"Q\n\x12ListOwnersResponse\x12\"\n\x06owners\x18\x01 \x03(\x0b\x32\x12.keystead.v1.Owner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x98\x01\n\x12UpdateOwnerRequest\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"8\n\x13UpdateOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"P\n\x13SuspendOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"9\n\x14SuspendOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"?\n\x12ResumeOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"8\n\x13ResumeOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"]\n\x12\x44\x65leteOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"+\n\x13\x44\x65leteOwnerResponse\x12\x14\n\x0crevoked_keys\x18\x01 \x01(\x05\x32\xd7\x05\n\x0cOwnerService\x12\x66\n\x0b\x43reateOwner\x12\x1f.keystead.v1.CreateOwnerRequest\x1a .keystead.v1.CreateOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x12Z\n\x08GetOwner\x12\x1c.keystead.v1.GetOwnerRequest\x1a\x1d.keystead.v1.GetOwnerResponse\"\x11\xaa\xbc\x18\r\n\x0bread:owners\x12`\n\nListOwners\x12\x1e.keystead.v1.ListOwnersRequest\x1a\x1f.keystead.v1.ListOwnersResponse\"\x11\xaa\xbc\x18\r\n\x0bread:owners\x12\x66\n\x0bUpdateOwner\x12\x1f.keystead.v1.UpdateOwnerRequest\x1a .keystead.v1.UpdateOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x12i\n\x0cSuspendOwner\x12 .keystead.v1.SuspendOwnerRequest\x1a!.keystead.v1.SuspendOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x12\x66\n\x0bResumeOwner\x12\x1f.keystead.v1.ResumeOwnerRequest\x1a .keystead.v1.ResumeOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x12\x66\n\x0b\x44\x65leteOwner\x12\x1f.keystead.v1.DeleteOwnerRequest\x1a .keystead.v1.DeleteOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18keystead/v1/owners.proto\x12\x0bkeystead.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18keystead/v1/limits.proto\x1a\x19keystead/v1/options.proto\"\x90\x03\n\x05Owner\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x32\n\x08metadata\x18\x03 \x03(\x0b\x32 .keystead.v1.Owner.MetadataEntry\x12\x0f\n\x07plan_id\x18\x04 \x01(\t\x12\"\n\x06limits\x18\x05 \x03(\x0b\x32\x12.keystead.v1.Limit\x12\x11\n\tsuspended\x18\x06 \x01(\x08\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x18\n\x10\x65ntitled_plan_id\x18\n \x01(\t\x12\x32\n\x0e\x65ntitled_until\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf4\x01\n\x12\x43reateOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12?\n\x08metadata\x18\x03 \x03(\x0b\x32-.keystead.v1.CreateOwnerRequest.MetadataEntry\x12\x0f\n\x07plan_id\x18\x04 \x01(\t\x12\"\n\x06limits\x18\x05 \x03(\x0b\x32\x12.keystead.v1.Limit\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x13\x43reateOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"#\n\x0fGetOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\"5\n\x10GetOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"\x81\x01\n\x11ListOwnersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\t\x12\x16\n\tsuspended\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x08order_by\x18\x05 \x01(\tB\x0c\n\n_suspended\"Q\n\x12ListOwnersResponse\x12\"\n\x06owners\x18\x01 \x03(\x0b\x32\x12.keystead.v1.Owner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x98\x01\n\x12UpdateOwnerRequest\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"8\n\x13UpdateOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"P\n\x13SuspendOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"9\n\x14SuspendOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"?\n\x12ResumeOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"8\n\x13ResumeOwnerResponse\x12!\n\x05owner\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Owner\"]\n\x12\x44\x65leteOwnerRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"+\n\x13\x44\x65leteOwnerResponse\x12\x14\n\x0crevoked_keys\x18\x01 \x01(\x05\x32\xd7\x05\n\x0cOwnerService\x12\x66\n\x0b\x43reateOwner\x12\x1f.keystead.v1.CreateOwnerRequest\x1a .keystead.v1.CreateOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x12Z\n\x08GetOwner\x12\x1c.keystead.v1.GetOwnerRequest\x1a\x1d.keystead.v1.GetOwnerResponse\"\x11\xaa\xbc\x18\r\n\x0bread:owners\x12`\n\nListOwners\x12\x1e.keystead.v1.ListOwnersRequest\x1a\x1f.keystead.v1.ListOwnersResponse\"\x11\xaa\xbc\x18\r\n\x0bread:owners\x12\x66\n\x0bUpdateOwner\x12\x1f.keystead.v1.UpdateOwnerRequest\x1a .keystead.v1.UpdateOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x12i\n\x0cSuspendOwner\x12 .keystead.v1.SuspendOwnerRequest\x1a!.keystead.v1.SuspendOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x12\x66\n\x0bResumeOwner\x12\x1f.keystead.v1.ResumeOwnerRequest\x1a .keystead.v1.ResumeOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x12\x66\n\x0b\x44\x65leteOwner\x12\x1f.keystead.v1.DeleteOwnerRequest\x1a .keystead.v1.DeleteOwnerResponse\"\x14\xaa\xbc\x18\x10\n\x0cwrite:owners(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,39 +54,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OWNERSERVICE'].methods_by_name['DeleteOwner']._loaded_options = None
   _globals['_OWNERSERVICE'].methods_by_name['DeleteOwner']._serialized_options = b'\252\274\030\020\n\014write:owners(\001'
   _globals['_OWNER']._serialized_start=162
-  _globals['_OWNER']._serialized_end=484
-  _globals['_OWNER_METADATAENTRY']._serialized_start=437
-  _globals['_OWNER_METADATAENTRY']._serialized_end=484
-  _globals['_CREATEOWNERREQUEST']._serialized_start=487
-  _globals['_CREATEOWNERREQUEST']._serialized_end=731
-  _globals['_CREATEOWNERREQUEST_METADATAENTRY']._serialized_start=437
-  _globals['_CREATEOWNERREQUEST_METADATAENTRY']._serialized_end=484
-  _globals['_CREATEOWNERRESPONSE']._serialized_start=733
-  _globals['_CREATEOWNERRESPONSE']._serialized_end=789
-  _globals['_GETOWNERREQUEST']._serialized_start=791
-  _globals['_GETOWNERREQUEST']._serialized_end=826
-  _globals['_GETOWNERRESPONSE']._serialized_start=828
-  _globals['_GETOWNERRESPONSE']._serialized_end=881
-  _globals['_LISTOWNERSREQUEST']._serialized_start=884
-  _globals['_LISTOWNERSREQUEST']._serialized_end=1013
-  _globals['_LISTOWNERSRESPONSE']._serialized_start=1015
-  _globals['_LISTOWNERSRESPONSE']._serialized_end=1096
-  _globals['_UPDATEOWNERREQUEST']._serialized_start=1099
-  _globals['_UPDATEOWNERREQUEST']._serialized_end=1251
-  _globals['_UPDATEOWNERRESPONSE']._serialized_start=1253
-  _globals['_UPDATEOWNERRESPONSE']._serialized_end=1309
-  _globals['_SUSPENDOWNERREQUEST']._serialized_start=1311
-  _globals['_SUSPENDOWNERREQUEST']._serialized_end=1391
-  _globals['_SUSPENDOWNERRESPONSE']._serialized_start=1393
-  _globals['_SUSPENDOWNERRESPONSE']._serialized_end=1450
-  _globals['_RESUMEOWNERREQUEST']._serialized_start=1452
-  _globals['_RESUMEOWNERREQUEST']._serialized_end=1515
-  _globals['_RESUMEOWNERRESPONSE']._serialized_start=1517
-  _globals['_RESUMEOWNERRESPONSE']._serialized_end=1573
-  _globals['_DELETEOWNERREQUEST']._serialized_start=1575
-  _globals['_DELETEOWNERREQUEST']._serialized_end=1668
-  _globals['_DELETEOWNERRESPONSE']._serialized_start=1670
-  _globals['_DELETEOWNERRESPONSE']._serialized_end=1713
-  _globals['_OWNERSERVICE']._serialized_start=1716
-  _globals['_OWNERSERVICE']._serialized_end=2443
+  _globals['_OWNER']._serialized_end=562
+  _globals['_OWNER_METADATAENTRY']._serialized_start=515
+  _globals['_OWNER_METADATAENTRY']._serialized_end=562
+  _globals['_CREATEOWNERREQUEST']._serialized_start=565
+  _globals['_CREATEOWNERREQUEST']._serialized_end=809
+  _globals['_CREATEOWNERREQUEST_METADATAENTRY']._serialized_start=515
+  _globals['_CREATEOWNERREQUEST_METADATAENTRY']._serialized_end=562
+  _globals['_CREATEOWNERRESPONSE']._serialized_start=811
+  _globals['_CREATEOWNERRESPONSE']._serialized_end=867
+  _globals['_GETOWNERREQUEST']._serialized_start=869
+  _globals['_GETOWNERREQUEST']._serialized_end=904
+  _globals['_GETOWNERRESPONSE']._serialized_start=906
+  _globals['_GETOWNERRESPONSE']._serialized_end=959
+  _globals['_LISTOWNERSREQUEST']._serialized_start=962
+  _globals['_LISTOWNERSREQUEST']._serialized_end=1091
+  _globals['_LISTOWNERSRESPONSE']._serialized_start=1093
+  _globals['_LISTOWNERSRESPONSE']._serialized_end=1174
+  _globals['_UPDATEOWNERREQUEST']._serialized_start=1177
+  _globals['_UPDATEOWNERREQUEST']._serialized_end=1329
+  _globals['_UPDATEOWNERRESPONSE']._serialized_start=1331
+  _globals['_UPDATEOWNERRESPONSE']._serialized_end=1387
+  _globals['_SUSPENDOWNERREQUEST']._serialized_start=1389
+  _globals['_SUSPENDOWNERREQUEST']._serialized_end=1469
+  _globals['_SUSPENDOWNERRESPONSE']._serialized_start=1471
+  _globals['_SUSPENDOWNERRESPONSE']._serialized_end=1528
+  _globals['_RESUMEOWNERREQUEST']._serialized_start=1530
+  _globals['_RESUMEOWNERREQUEST']._serialized_end=1593
+  _globals['_RESUMEOWNERRESPONSE']._serialized_start=1595
+  _globals['_RESUMEOWNERRESPONSE']._serialized_end=1651
+  _globals['_DELETEOWNERREQUEST']._serialized_start=1653
+  _globals['_DELETEOWNERREQUEST']._serialized_end=1746
+  _globals['_DELETEOWNERRESPONSE']._serialized_start=1748
+  _globals['_DELETEOWNERRESPONSE']._serialized_end=1791
+  _globals['_OWNERSERVICE']._serialized_start=1794
+  _globals['_OWNERSERVICE']._serialized_end=2521
 # @@protoc_insertion_point(module_scope)

@@ -56,23 +56,27 @@ class Owner(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ENTITLED_PLAN_ID_FIELD_NUMBER: _builtins.int
+    ENTITLED_UNTIL_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The platform's own id; 1 to 128 of `[A-Za-z0-9._:@-]`."""
     name: _builtins.str
     """For people; at most 100 characters."""
     plan_id: _builtins.str
-    """Not available yet: must be empty."""
+    """The plan of its keys that have none of their own (`pln_…`); the workspace's default when empty."""
     suspended: _builtins.bool
     """Whether all its keys are refused. Changed by `SuspendOwner` and `ResumeOwner` alone."""
     etag: _builtins.str
     """Changes with every change; send it back to refuse lost updates."""
+    entitled_plan_id: _builtins.str
+    """A plan that an entitlement gave it, which goes before `plan_id` until `entitled_until`; set by `ApplyEntitlement` alone."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The platform's own notes; at most 50 entries of at most 40 and 500 characters."""
 
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.Limit]:
-        """Not available yet: must be empty."""
+        """Limits of its own, for all its keys; one replaces a limit of the same name of the plan."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -81,6 +85,10 @@ class Owner(_message.Message):
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """When the owner was last changed."""
+
+    @_builtins.property
+    def entitled_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when `entitled_plan_id` applies; absent for ever."""
 
     def __init__(
         self,
@@ -94,10 +102,12 @@ class Owner(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        entitled_plan_id: _builtins.str = ...,
+        entitled_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "entitled_until", b"entitled_until", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "etag", b"etag", "limits", b"limits", "metadata", b"metadata", "name", b"name", "owner_id", b"owner_id", "plan_id", b"plan_id", "suspended", b"suspended", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "entitled_plan_id", b"entitled_plan_id", "entitled_until", b"entitled_until", "etag", b"etag", "limits", b"limits", "metadata", b"metadata", "name", b"name", "owner_id", b"owner_id", "plan_id", b"plan_id", "suspended", b"suspended", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -140,7 +150,7 @@ class CreateOwnerRequest(_message.Message):
     name: _builtins.str
     """For people; at most 100 characters."""
     plan_id: _builtins.str
-    """Not available yet: must be empty."""
+    """The plan of its keys that have none of their own, by id or by name; the workspace's default when empty."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
     @_builtins.property
@@ -149,7 +159,7 @@ class CreateOwnerRequest(_message.Message):
 
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.Limit]:
-        """Not available yet: must be empty."""
+        """Limits of its own, for all its keys; at most 20."""
 
     def __init__(
         self,
@@ -327,7 +337,7 @@ class UpdateOwnerRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: `name`, `metadata`."""
+        """What to change: `name`, `metadata`, `plan_id`, `limits`."""
 
     def __init__(
         self,

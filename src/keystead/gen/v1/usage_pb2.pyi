@@ -509,7 +509,9 @@ class TopUsageResponse(_message.Message):
     COMPLETE_UNTIL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def totals(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageTotal]:
-        """Those with the most calls first."""
+        """Those with the most calls first. What is about no key, secret or owner (forged and unknown texts, keys without an owner) is no
+        group where those are ranked: a flood of it tops no list. `QueryUsage` has it under an empty name.
+        """
 
     @_builtins.property
     def complete_until(self) -> _timestamp_pb2.Timestamp:

@@ -249,7 +249,7 @@ class VerifyKeyResponse(_message.Message):
     secret_status: _keys_pb2.Secret.Status.ValueType
     """Where that secret is in its life."""
     binding_limit: _builtins.str
-    """Not available yet: always empty."""
+    """The limit that denied, or else the one with the least left; empty without limits."""
     degraded: _builtins.bool
     """Whether the verdict was given with something it should have asked out of reach."""
     @_builtins.property
@@ -270,11 +270,11 @@ class VerifyKeyResponse(_message.Message):
 
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.LimitState]:
-        """Not available yet: always empty."""
+        """Where each limit that applies stands after the call."""
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """Not available yet: always absent."""
+        """How long to wait before the same call is admitted, if nobody else spends; absent when it was not a limit that denied, or when waiting does not help."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:

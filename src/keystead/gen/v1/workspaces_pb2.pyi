@@ -33,6 +33,7 @@ class Workspace(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    DEFAULT_PLAN_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`wsp_` and a UUIDv7 (TypeID)."""
     brand: _builtins.str
@@ -41,6 +42,8 @@ class Workspace(_message.Message):
     """For people; 1 to 100 characters."""
     etag: _builtins.str
     """Changes with every change; send it back to refuse lost updates."""
+    default_plan_id: _builtins.str
+    """The plan of customers' keys that neither they nor their owners have one (`pln_…`); `free` at first, empty for none."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the workspace was made."""
@@ -58,10 +61,11 @@ class Workspace(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        default_plan_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "created_at", b"created_at", "etag", b"etag", "id", b"id", "name", b"name", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "created_at", b"created_at", "default_plan_id", b"default_plan_id", "etag", b"etag", "id", b"id", "name", b"name", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -248,7 +252,7 @@ class UpdateWorkspaceRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: `name`."""
+        """What to change: `name`, `default_plan_id` (by id or by name)."""
 
     def __init__(
         self,

@@ -7,8 +7,9 @@ and everything a caller can read is decided here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -19,6 +20,8 @@ from keystead.transport.errors import MessageTooLargeError, MethodNotFoundError,
 from keystead.transport.refusals import Refusal, refusal_of
 
 Answer = bytes | Refusal
+Rest = Coroutine[Any, Any, bytes]
+"""What is left to be awaited of a call that was begun together with others."""
 Send = Callable[[bytes], Awaitable[None]]
 """Sends one message of a stream; returns when there is room for another. Raises ``ClientGoneError``."""
 
@@ -72,6 +75,19 @@ class Answering:
         finally:
             self._running -= 1
 
+    async def finish(self, call: Call, rest: Rest) -> Answer:
+        """Await what is left of a call. Raises nothing but what cancels the task."""
+        if self._running >= self._concurrent_calls_maximum:
+            rest.close()
+            return refusal_of(OverloadedError(), call.method.path)
+        self._running += 1
+        try:
+            return await rest
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises becomes a refusal, here and nowhere else
+            return refusal_of(error, call.method.path)
+        finally:
+            self._running -= 1
+
     async def stream(self, call: Call, payload: bytes | AsyncIterator[bytes], send: Send) -> Refusal | None:
         """Answer a call that streams, message by message; return what ended it, None when it ended well.
 
@@ -107,9 +123,9 @@ class Answering:
         except TimeoutError:
             raise UnavailableError(f"The client took no message for {self._patience_s:g} s.") from None
 
-    def answer_together(self, batch: Batch, calls: Sequence[tuple[Call, bytes]]) -> list[Answer | None]:
-        """Answer what ``batch`` can answer at once, each call for itself; None stands for one that must be awaited."""
-        answers: list[Answer | None] = [None] * len(calls)
+    def answer_together(self, batch: Batch, calls: Sequence[tuple[Call, bytes]]) -> list[Answer | Rest | None]:
+        """Answer what ``batch`` can answer at once, each call for itself; None stands for one that was not begun."""
+        answers: list[Answer | Rest | None] = [None] * len(calls)
         decoded: list[tuple[Call, Message]] = []
         places: list[int] = []
         for place, (call, payload) in enumerate(calls):
@@ -132,7 +148,7 @@ def _outcomes(batch: Batch, decoded: list[tuple[Call, Message]]) -> Sequence[Out
         return [error] * len(decoded)
 
 
-def _answer_of(outcome: Outcome, call: Call) -> Answer | None:
+def _answer_of(outcome: Outcome, call: Call) -> Answer | Rest | None:
     if call.response_headers and not call.keep_legal_headers():
         outcome = HeaderError()
     if isinstance(outcome, Message):

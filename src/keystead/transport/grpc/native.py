@@ -19,7 +19,7 @@ from pygrpc_native import EVENT_CANCEL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFr
 
 from keystead.kernel.errors import UnavailableError
 from keystead.transport.calls import Batch, Call, Method
-from keystead.transport.grpc.answering import Answer, Answering, ClientGoneError
+from keystead.transport.grpc.answering import Answer, Answering, ClientGoneError, Rest
 from keystead.transport.grpc.reference import trailing_metadata
 from keystead.transport.grpc.settings import GrpcSettings
 from keystead.transport.listening import ListenError
@@ -146,20 +146,24 @@ class NativeEngine:
             for (call_id, call, payload), answer in zip(group, answers, strict=True):
                 if answer is None:
                     self._start(call_id, call, payload)
-                else:
+                elif isinstance(answer, bytes | Refusal):
                     self._reply(call_id, call, answer)
+                else:
+                    self._start(call_id, call, answer)
 
     def _cancel(self, call_id: int) -> None:
         task = self._tasks.get(call_id)
         if task is not None:
             task.cancel()
 
-    def _start(self, call_id: int, call: Call, payload: bytes) -> None:
+    def _start(self, call_id: int, call: Call, payload: bytes | Rest) -> None:
         self._tasks[call_id] = self._loop.create_task(self._run(call_id, call, payload))
 
-    async def _run(self, call_id: int, call: Call, payload: bytes) -> None:
+    async def _run(self, call_id: int, call: Call, payload: bytes | Rest) -> None:
         try:
-            if call.method.server_streaming:
+            if not isinstance(payload, bytes):
+                self._reply(call_id, call, await self._answering.finish(call, payload))
+            elif call.method.server_streaming:
                 await self._stream(call_id, call, payload)
             else:
                 self._reply(call_id, call, await self._answering.answer(call, payload))

@@ -67,6 +67,7 @@ class ConnectApplication(ConnectASGIApplication[Sequence[Method]]):
 def _serving(method: Method, dispatch: Dispatcher) -> Callable[[Message, _Context], Awaitable[Reply]]:
     async def serve(request: Message, context: _Context) -> Reply:
         call = _call_of(method, context)
+        call.tells_limits = True
         try:
             reply = Reply(method.reply, await dispatch(call, request))
             if not call.keep_legal_headers():

@@ -9,14 +9,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from keystead.gen.v1 import keys_pb2, owners_pb2, workspaces_pb2
+from keystead.gen.v1 import keys_pb2
 from keystead.kernel.bounds import Bounds
 from keystead.kernel.errors import NotAvailableYetError, invalid
 from keystead.kernel.ids import is_id
-from keystead.keys.model import Key, KeyKind, KeyState, SecretRecord, SecretStatus
+from keystead.keys.model import KeyKind, KeyState, SecretStatus
 from keystead.keys.principal import Principal
-from keystead.tenants.model import Environment, Owner, TenantScope, Workspace
-from keystead.tenants.service import etag_of
+from keystead.tenants.model import Environment, TenantScope
 
 Value = TypeVar("Value")
 
@@ -135,66 +134,3 @@ def question_of(request: Message, caller: Principal) -> dict[str, object]:
         "workspace": caller.workspace_id,
         "environment": caller.environment,
     }
-
-
-def key_message(key: Key, now_ms: int) -> keys_pb2.Key:
-    """Write a key as it is at ``now_ms``."""
-    return keys_pb2.Key(
-        id=key.id,
-        owner_id=key.owner_id,
-        name=key.name,
-        description=key.description,
-        environment=ENVIRONMENT_NUMBERS[key.environment],
-        state=STATE_NUMBERS[key.state_at(now_ms)],
-        kind=KIND_NUMBERS[key.kind],
-        scopes=key.scopes,
-        metadata=key.metadata,
-        tags=key.tags,
-        allowed_ips=key.allowed_ips,
-        created_at=timestamp(key.created_at_ms),
-        created_by=key.created_by,
-        updated_at=timestamp(key.updated_at_ms),
-        expires_at=timestamp(key.expires_at_ms),
-        revoked_at=timestamp(key.revoked_at_ms),
-        last_used_at=timestamp(key.last_used_at_ms),
-        etag=etag_of(key.version),
-        secrets=[secret_message(secret, now_ms) for secret in key.secrets],
-        state_reason=key.state_reason,
-    )
-
-
-def secret_message(secret: SecretRecord, now_ms: int) -> keys_pb2.Secret:
-    """Write the public part of a secret as it is at ``now_ms``."""
-    return keys_pb2.Secret(
-        id=secret.id,
-        prefix=secret.prefix,
-        status=STATUS_NUMBERS[secret.status(now_ms)],
-        created_at=timestamp(secret.created_at_ms),
-        retires_at=timestamp(secret.retires_at_ms),
-        last_used_at=timestamp(secret.last_used_at_ms),
-    )
-
-
-def owner_message(owner: Owner) -> owners_pb2.Owner:
-    """Write an owner."""
-    return owners_pb2.Owner(
-        owner_id=owner.owner_id,
-        name=owner.name,
-        metadata=owner.metadata,
-        suspended=owner.suspended,
-        created_at=timestamp(owner.created_at_ms),
-        updated_at=timestamp(owner.updated_at_ms),
-        etag=etag_of(owner.version),
-    )
-
-
-def workspace_message(workspace: Workspace) -> workspaces_pb2.Workspace:
-    """Write a workspace."""
-    return workspaces_pb2.Workspace(
-        id=workspace.id,
-        brand=workspace.brand,
-        name=workspace.name,
-        created_at=timestamp(workspace.created_at_ms),
-        updated_at=timestamp(workspace.updated_at_ms),
-        etag=etag_of(workspace.version),
-    )

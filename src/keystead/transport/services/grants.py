@@ -9,10 +9,10 @@ from keystead.keys.unused import UnusedGrant, UnusedGrants
 from keystead.tenants.model import Environment
 from keystead.transport.context import Context
 from keystead.transport.services import conversions
+from keystead.usage.retention import USES_DAYS_MAX
 
 _DAY_MS = 86_400_000
 _DAYS_DEFAULT = 30
-_DAYS_MAX = 365
 
 
 class GrantHandlers:
@@ -49,8 +49,8 @@ def _unused_for_ms(request: usage_pb2.ListUnusedGrantsRequest) -> int:
     found_ms = conversions.duration_ms("unused_for", request, request.unused_for)
     if found_ms is None:
         return _DAYS_DEFAULT * _DAY_MS
-    if found_ms % _DAY_MS or not _DAY_MS <= found_ms <= _DAYS_MAX * _DAY_MS or request.unused_for.nanos:
-        raise invalid("unused_for", f"must be whole days, 1 to {_DAYS_MAX}")
+    if found_ms % _DAY_MS or not _DAY_MS <= found_ms <= USES_DAYS_MAX * _DAY_MS or request.unused_for.nanos:
+        raise invalid("unused_for", f"must be whole days, 1 to {USES_DAYS_MAX}")
     return found_ms
 
 

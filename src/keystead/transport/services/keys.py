@@ -14,7 +14,7 @@ from keystead.keys.secret_format import is_prefix
 from keystead.keys.service import REVOKED_AT_ONCE_MAX, KeyDraft, KeyService
 from keystead.scopes.model import SCOPE_CHARACTERS
 from keystead.transport.context import Context
-from keystead.transport.services import conversions
+from keystead.transport.services import conversions, messages, tiers
 from keystead.usage.ports import UsageStore
 
 _QUERY_CHARACTERS = 100
@@ -39,7 +39,6 @@ class KeyHandlers:
 
     async def create_key(self, context: Context, request: keys_pb2.CreateKeyRequest) -> keys_pb2.CreateKeyResponse:
         """Make a key."""
-        conversions.refuse_set(request, "plan_id", "limits")
         key, secret = await self._keys.create(context.unit, context.caller, _draft_of(request))
         return keys_pb2.CreateKeyResponse(key=self._message(key), secret=secret.reveal())
 
@@ -64,7 +63,6 @@ class KeyHandlers:
     async def update_key(self, context: Context, request: keys_pb2.UpdateKeyRequest) -> keys_pb2.UpdateKeyResponse:
         """Change a key."""
         wanted = request.key
-        conversions.refuse_set(wanted, "plan_id", "limits")
         key = await self._keys.update(
             context.unit,
             context.caller,
@@ -149,7 +147,7 @@ class KeyHandlers:
             secret.addresses_last_day.extend(use.addresses if use else ())
 
     def _message(self, key: Key) -> keys_pb2.Key:
-        return conversions.key_message(key, self._clock.now_ms())
+        return messages.key_message(key, self._clock.now_ms())
 
     def _page(self, context: Context, request: keys_pb2.ListKeysRequest) -> tuple[PageRequest, dict[str, object]]:
         if request.order_by not in _ORDERS:
@@ -233,6 +231,8 @@ def _draft_of(request: keys_pb2.CreateKeyRequest) -> KeyDraft:
         tags=tuple(request.tags),
         allowed_ips=tuple(request.allowed_ips),
         expires_at_ms=conversions.moment_ms("expires_at", request, request.expires_at),
+        plan_id=tiers.plan_reference("plan_id", request.plan_id),
+        limits=tiers.limits_of("limits", request.limits),
     )
 
 
@@ -245,4 +245,6 @@ def _patch_of(wanted: keys_pb2.Key) -> KeyDraft:
         tags=tuple(wanted.tags),
         allowed_ips=tuple(wanted.allowed_ips),
         expires_at_ms=conversions.moment_ms("key.expires_at", wanted, wanted.expires_at),
+        plan_id=tiers.plan_reference("key.plan_id", wanted.plan_id),
+        limits=tiers.limits_of("key.limits", wanted.limits),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from keystead.gen.v1 import keys_pb2, verification_pb2
 from keystead.kernel.bounds import Bounds, has_control_characters
@@ -11,7 +12,8 @@ from keystead.keys.addresses import parse_address
 from keystead.keys.principal import Principal
 from keystead.scopes import expression
 from keystead.tenants.model import Environment
-from keystead.transport.services import conversions
+from keystead.transport.services import conversions, levels
+from keystead.verification.limiting import Limited
 from keystead.verification.model import Code
 from keystead.verification.service import HTTP_STATUS, Verdict, VerificationService, VerifyRequest
 
@@ -34,16 +36,23 @@ class VerificationHandlers:
         """Call ``verification``."""
         self._verification = verification
 
-    def verify_warm(self, caller: Principal, request: verification_pb2.VerifyKeyRequest) -> bytes | None:
-        """Answer for a secret this process has proven before, without awaiting; None when it has not."""
-        verdict = self._verification.warm(caller, asked_of(caller, request))
-        return None if verdict is None else reply_of(verdict).SerializeToString()
+    def verify_now(
+        self, caller: Principal, request: verification_pb2.VerifyKeyRequest
+    ) -> bytes | Coroutine[Any, Any, bytes] | None:
+        """Answer without awaiting, or return what has to be awaited; None for a secret not proven here yet."""
+        begun = self._verification.begin(caller, asked_of(caller, request))
+        if isinstance(begun, Verdict):
+            return reply_of(begun).SerializeToString()
+        return None if begun is None else _reply_later(begun)
 
     async def verify_key(
-        self, caller: Principal, request: verification_pb2.VerifyKeyRequest
+        self, caller: Principal, request: verification_pb2.VerifyKeyRequest, headers: dict[str, str] | None = None
     ) -> verification_pb2.VerifyKeyResponse:
-        """Give one verdict."""
-        return reply_of(await self._verification.verify(caller, asked_of(caller, request)))
+        """Give one verdict; where its limits stand is added to ``headers``."""
+        verdict = await self._verification.verify(caller, asked_of(caller, request))
+        if headers is not None and verdict.limited is not None:
+            headers.update(levels.limit_headers(verdict.limited))
+        return reply_of(verdict)
 
     async def batch_verify(
         self, caller: Principal, request: verification_pb2.BatchVerifyRequest
@@ -54,6 +63,10 @@ class VerificationHandlers:
         asked = [_asked_at(caller, index, item) for index, item in enumerate(request.requests)]
         verdicts = await self._verification.verify_batch(caller, asked)
         return verification_pb2.BatchVerifyResponse(responses=[reply_of(verdict) for verdict in verdicts])
+
+
+async def _reply_later(begun: Coroutine[Any, Any, Verdict]) -> bytes:
+    return reply_of(await begun).SerializeToString()
 
 
 def asked_of(caller: Principal, request: verification_pb2.VerifyKeyRequest) -> VerifyRequest:
@@ -124,6 +137,8 @@ def reply_of(verdict: Verdict) -> verification_pb2.VerifyKeyResponse:
     entry = verdict.entry
     if entry is None:
         return reply
+    if verdict.limited is not None:
+        _tell_limits(reply, verdict.limited)
     reply.key_id = entry.key_id
     reply.owner_id = entry.owner_id
     reply.environment = conversions.ENVIRONMENT_NUMBERS[entry.environment]
@@ -139,3 +154,10 @@ def reply_of(verdict: Verdict) -> verification_pb2.VerifyKeyResponse:
     if entry.expires_at_ms is not None:
         reply.expires_at.CopyFrom(conversions.moment(entry.expires_at_ms))
     return reply
+
+
+def _tell_limits(reply: verification_pb2.VerifyKeyResponse, limited: Limited) -> None:
+    levels.tell_states(reply.limits, limited.states)
+    reply.binding_limit = limited.binding
+    if limited.retry_after_us > 0:
+        reply.retry_after.FromMicroseconds(limited.retry_after_us)

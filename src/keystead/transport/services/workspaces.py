@@ -7,19 +7,26 @@ from keystead.kernel.clock import Clock
 from keystead.kernel.paging import PageTokens
 from keystead.keys.model import KeyKind
 from keystead.keys.tenancy import TenancyService
+from keystead.keys.tiers import TierService
 from keystead.tenants.service import WorkspaceService
 from keystead.transport.context import Context
-from keystead.transport.services import conversions
+from keystead.transport.services import conversions, messages, tiers
 
 
 class WorkspaceHandlers:
     """Serves ``keystead.v1.WorkspaceService``."""
 
     def __init__(
-        self, workspaces: WorkspaceService, tenancy: TenancyService, page_tokens: PageTokens, clock: Clock
+        self,
+        workspaces: WorkspaceService,
+        tier_service: TierService,
+        tenancy: TenancyService,
+        page_tokens: PageTokens,
+        clock: Clock,
     ) -> None:
-        """Call ``workspaces``, and ``tenancy`` where keys are touched."""
+        """Call ``workspaces``, ``tier_service`` to change them, and ``tenancy`` where keys are touched."""
         self._workspaces = workspaces
+        self._tiers = tier_service
         self._tenancy = tenancy
         self._page_tokens = page_tokens
         self._clock = clock
@@ -32,8 +39,8 @@ class WorkspaceHandlers:
             context.unit, brand=request.brand, name=request.name, created_by=context.caller.key_id
         )
         return workspaces_pb2.CreateWorkspaceResponse(
-            workspace=conversions.workspace_message(workspace),
-            management_key=conversions.key_message(key, self._clock.now_ms()),
+            workspace=messages.workspace_message(workspace),
+            management_key=messages.key_message(key, self._clock.now_ms()),
             secret=secret.reveal(),
         )
 
@@ -46,7 +53,7 @@ class WorkspaceHandlers:
             workspace_id = context.caller.workspace_id
         conversions.demand_id("workspace_id", workspace_id, "wsp")
         workspace = await self._workspaces.get(context.unit, workspace_id)
-        return workspaces_pb2.GetWorkspaceResponse(workspace=conversions.workspace_message(workspace))
+        return workspaces_pb2.GetWorkspaceResponse(workspace=messages.workspace_message(workspace))
 
     async def list_workspaces(
         self, context: Context, request: workspaces_pb2.ListWorkspacesRequest
@@ -58,7 +65,7 @@ class WorkspaceHandlers:
         )
         page = await context.unit.workspaces.page(page_request)
         return workspaces_pb2.ListWorkspacesResponse(
-            workspaces=[conversions.workspace_message(workspace) for workspace in page.items],
+            workspaces=[messages.workspace_message(workspace) for workspace in page.items],
             next_page_token=self._page_tokens.token(page.next_position, question),
         )
 
@@ -67,14 +74,16 @@ class WorkspaceHandlers:
     ) -> workspaces_pb2.UpdateWorkspaceResponse:
         """Change a workspace."""
         wanted = request.workspace
-        workspace = await self._workspaces.update(
+        workspace = await self._tiers.update_workspace(
             context.unit,
+            context.caller,
             conversions.demand_id("workspace.id", wanted.id, "wsp"),
             name=wanted.name,
+            default_plan_id=tiers.plan_reference("workspace.default_plan_id", wanted.default_plan_id),
             mask=frozenset(request.update_mask.paths),
             etag=wanted.etag,
         )
-        return workspaces_pb2.UpdateWorkspaceResponse(workspace=conversions.workspace_message(workspace))
+        return workspaces_pb2.UpdateWorkspaceResponse(workspace=messages.workspace_message(workspace))
 
     async def delete_workspace(
         self, context: Context, request: workspaces_pb2.DeleteWorkspaceRequest

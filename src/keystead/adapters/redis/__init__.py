@@ -1,0 +1,1 @@
+"""What several processes share in Redis or Valkey: buckets and windows."""

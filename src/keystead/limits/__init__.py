@@ -1,0 +1,1 @@
+"""How much may be spent: plans, limits and quotas, decided exactly."""
