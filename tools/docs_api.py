@@ -191,6 +191,7 @@ def _type(member: FieldDescriptor) -> str:
 def _scalar(member: FieldDescriptor) -> str:
     names = {
         FieldDescriptor.TYPE_BOOL: "bool",
+        FieldDescriptor.TYPE_BYTES: "bytes",
         FieldDescriptor.TYPE_DOUBLE: "double",
         FieldDescriptor.TYPE_INT32: "int32",
         FieldDescriptor.TYPE_STRING: "string",

@@ -33,6 +33,8 @@ ADVICE: Mapping[str, str] = {
     "key_limit_reached": "Revoke a key that is not needed any more, give the owner another plan, or raise the plan's "
     "`max_keys_per_owner`. Keys of one environment count, revoked ones do not.",
     "key_revoked": "Make a new key. Nothing brings a revoked one back.",
+    "log_rewritten": "Somebody changed the database behind Keystead, or restored a part of it. Keep the last "
+    "checkpoint and export that you have, compare them with a backup, and find out who could write there.",
     "malformed_message": "Send JSON (or protobuf) of the method's request type; the message says where reading "
     "stopped.",
     "message_too_large": "Send less in one call, or raise `message_max_bytes`.",

@@ -40,6 +40,7 @@ _WELL_KNOWN: Mapping[str, Json] = {
         "examples": ["name,expiresAt"],
     },
     "google.protobuf.Struct": {"type": "object", "additionalProperties": True},
+    "google.protobuf.Value": {"description": "Any JSON value."},
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time", "examples": ["2026-01-31T12:00:00Z"]},
 }
 

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from keystead.adapters.memory.checkpoints import MemoryAuditKeys, MemoryCheckpoints
+from keystead.adapters.memory.event_queries import MemoryAuditReader
 from keystead.adapters.memory.events import MemoryEventLog
 from keystead.adapters.memory.replies import MemoryReplyKeeper
 from keystead.adapters.memory.rotations import MemoryOverdueKeys
 from keystead.adapters.memory.snapshots import MemoryMasters, MemorySnapshots
 from keystead.adapters.memory.store import MemoryLastUse, MemoryStore
 from keystead.adapters.memory.units import MemoryUnits
+from keystead.adapters.sql.checkpoints import SqlAuditKeys, SqlCheckpoints
 from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.event_queries import SqlAuditReader
 from keystead.adapters.sql.events import SqlEventLog
 from keystead.adapters.sql.last_use import SqlLastUse
 from keystead.adapters.sql.masters import SqlMasters
@@ -20,7 +24,7 @@ from keystead.adapters.sql.replies import SqlReplyKeeper
 from keystead.adapters.sql.rotations import SqlOverdueKeys
 from keystead.adapters.sql.snapshots import SqlSnapshots
 from keystead.adapters.sql.units import SqlUnits
-from keystead.events.ports import EventLog
+from keystead.events.ports import AuditKeyStore, AuditReader, CheckpointStore, EventLog
 from keystead.kernel.change import Action, Actor, ActorType, Change, Origin
 from keystead.kernel.ids import IdSource
 from keystead.kernel.limit import Limit
@@ -93,6 +97,9 @@ class Stores:
     clock: ManualClock
     units: Units
     log: EventLog
+    audit: AuditReader
+    checkpoints: CheckpointStore
+    audit_keys: AuditKeyStore
     snapshots: SnapshotStore
     last_use: LastUseStore
     masters: Masters
@@ -210,6 +217,9 @@ def memory_stores() -> Stores:
         clock=clock,
         units=MemoryUnits(store, clock=clock, ids=IdSource(clock), on_commit=committed.extend),
         log=MemoryEventLog(store),
+        audit=MemoryAuditReader(store),
+        checkpoints=MemoryCheckpoints(store),
+        audit_keys=MemoryAuditKeys(store),
         snapshots=MemorySnapshots(store, clock=clock),
         last_use=MemoryLastUse(store),
         masters=MemoryMasters(store, clock=clock),
@@ -228,6 +238,9 @@ def sql_stores(database: Database) -> Stores:
         clock=clock,
         units=SqlUnits(database, clock=clock, ids=IdSource(clock), on_commit=committed.extend),
         log=SqlEventLog(database),
+        audit=SqlAuditReader(database),
+        checkpoints=SqlCheckpoints(database),
+        audit_keys=SqlAuditKeys(database, clock),
         snapshots=SqlSnapshots(database, clock=clock),
         last_use=SqlLastUse(database),
         masters=SqlMasters(database, clock=clock),

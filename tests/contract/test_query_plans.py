@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import event, func, text
 
-from keystead.adapters.sql import events, plans, snapshots
+from keystead.adapters.sql import event_queries, events, plans, snapshots
 from keystead.adapters.sql.database import Database
+from keystead.events.model import EventFilter
 from keystead.kernel.ids import new_id
 from keystead.kernel.paging import PageRequest
 from keystead.tenants.model import Environment
 from tests.contract.stores import sql_stores, walls
+from tests.contract.test_audit_reader import OUR_LIVE, OURS
+from tests.contract.test_audit_reader import questions as audit_questions
 from tests.contract.test_key_filter import questions
 
 TABLES = ("keys", "secrets", "key_labels", "events", "owners", "workspaces", "plans")
@@ -83,6 +86,53 @@ async def test_no_list_reads_a_whole_table(database: Database) -> None:
     for statement, parameters in asked:
         steps = await plan(database, statement, parameters)
         assert not [step for step in steps if reads_it_all(step)], (statement, steps)
+
+
+async def test_the_log_is_read_by_an_index_and_in_its_order(database: Database) -> None:
+    """Whatever is asked of the log, nothing is sorted but a merge of short lists, and no row before the page is read:
+    the index that answers begins with the narrowest thing asked for, and is bounded by time from both sides.
+    """
+    position = ("1700000000000", "evt_x")
+    for scope, ascending in ((OURS, True), (OUR_LIVE, False)):
+        for wanted in audit_questions(1_700_000_000_000):
+            request = PageRequest(10, position, ascending=ascending)
+            statements = [
+                event_queries.page_statement(scope, wanted, request),
+                event_queries.since_statement(scope, wanted, 5, 10),
+                event_queries.hashes_statement(scope.workspace_id, 5, 10),
+            ]
+            for statement in statements:
+                if statement is None:
+                    continue
+                steps = await steps_of(database, statement)
+                sorted_rows = [step for step in steps if "TEMP B-TREE" in step]
+                assert not [step for step in steps if reads_it_all(step)], (wanted, steps)
+                merges = statement is statements[0] and len(wanted.actions or ()) > 1
+                assert merges or not sorted_rows, (wanted, steps)
+            if statements[0] is not None:
+                searched = [it for it in await steps_of(database, statements[0]) if it.startswith("SEARCH events")]
+                assert searched
+                assert all(index_for(wanted) in step and "occurred_at_ms" in step for step in searched), searched
+
+
+async def steps_of(database: Database, statement: Any) -> list[str]:
+    """Return the steps of a statement that is not written out yet."""
+    compiled = statement.compile(dialect=database.writers.dialect, compile_kwargs={"render_postcompile": True})
+    return await plan(database, str(compiled), tuple(compiled.params[name] for name in compiled.positiontup or ()))
+
+
+def index_for(wanted: EventFilter) -> str:
+    """Name the index that begins with the narrowest of what is asked for."""
+    for given, name in (
+        (wanted.request_id, "events_by_request"),
+        (wanted.target or wanted.key_id, "events_by_target"),
+        (wanted.owner_id, "events_by_owner"),
+        (wanted.actor_id, "events_by_actor"),
+        (wanted.actions, "events_by_action"),
+    ):
+        if given:
+            return name
+    return "events_by_time"
 
 
 async def test_the_trap_works(database: Database) -> None:

@@ -396,5 +396,5 @@ async def test_a_bad_outcome_ends_its_stream(engines: dict[str, KeysteadServer],
 
 def test_every_method_is_tried_as_what_it_is() -> None:
     """The methods that stream are the two that are tried here; all others are tried as calls."""
-    assert set(STREAMS) == {"TailCalls", "StreamOutcomes"}
+    assert set(STREAMS) == {"TailCalls", "StreamOutcomes", "TailEvents", "ExportEvents"}
     assert not set(METHODS) & set(STREAMS)

@@ -11,12 +11,15 @@ from opentelemetry.trace import Tracer
 
 from keystead.adapters.bcrypt.hashing import BcryptHasher, LaneSize
 from keystead.adapters.cryptography.keyring import MasterKeyring, decode_master_key
+from keystead.adapters.cryptography.signing import SigningKeyVault
 from keystead.adapters.files import data_directory
 from keystead.adapters.files.attempts import MappedAttempts
 from keystead.adapters.files.journal import MappedJournal
 from keystead.adapters.opentelemetry.ports import TracedHasher, TracedSnapshots
+from keystead.adapters.sql.checkpoints import SqlAuditKeys, SqlCheckpoints
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.engines import DatabaseSettings
+from keystead.adapters.sql.event_queries import SqlAuditReader
 from keystead.adapters.sql.events import SqlEventLog
 from keystead.adapters.sql.last_use import SqlLastUse
 from keystead.adapters.sql.masters import SqlMasters
@@ -26,6 +29,8 @@ from keystead.adapters.sql.units import SqlUnits
 from keystead.bootstrap.limiting import Limiting
 from keystead.bootstrap.usage_store import UsageStores, usage_stores
 from keystead.config import ConfigError, Settings
+from keystead.events.checkpointing import Checkpointer
+from keystead.events.signing_key import CheckpointKey
 from keystead.idempotency.service import ReplyMemory
 from keystead.kernel.change import Change
 from keystead.kernel.clock import SystemClock
@@ -43,7 +48,10 @@ from keystead.keys.unused import UnusedGrants
 from keystead.limits.service import PlanService
 from keystead.tenants.service import OwnerService, WorkspaceService
 from keystead.transport.dispatch import CallDispatcher, free_handlers, stream_handlers, unit_handlers
+from keystead.transport.services.audit_proofs import AuditProofHandlers
 from keystead.transport.services.entitlements import EntitlementHandlers
+from keystead.transport.services.events import EventHandlers, EventTailHandlers
+from keystead.transport.services.exports import ExportHandlers
 from keystead.transport.services.grants import GrantHandlers
 from keystead.transport.services.keys import KeyHandlers
 from keystead.transport.services.limiter import CheckHandlers, LimitHandlers
@@ -100,10 +108,12 @@ class Core:
         self.hasher = BcryptHasher(cost=settings.bcrypt_cost, lanes=_lanes(settings))
         self.units = SqlUnits(database, clock=self.clock, ids=self.ids, on_commit=self._touch)
         self.log = SqlEventLog(database)
+        self.audit = SqlAuditReader(database)
         self.last_uses = SqlLastUse(database)
         self.masters = SqlMasters(database, clock=self.clock)
         self.retention = retention_of(settings)
         self._wire_tenants()
+        self._wire_audit()
         self._wire_usage(stores or UsageStores.of_database(database))
         self._wire_limits(settings)
         self._wire_verification(settings, verification_ids or SequentialIds("ver"), tracer)
@@ -126,6 +136,14 @@ class Core:
         )
         self.tiers = TierService(plans=self.plans, owners=self.owners, workspaces=self.workspaces)
         self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
+
+    def _wire_audit(self) -> None:
+        """Wire what proves the event log."""
+        self.checkpoints = SqlCheckpoints(self.database)
+        self.checkpoint_key = CheckpointKey(SqlAuditKeys(self.database, self.clock), SigningKeyVault(self.keyring))
+        self.checkpointer = Checkpointer(
+            log=self.log, leaves=self.audit, store=self.checkpoints, key=self.checkpoint_key, clock=self.clock
+        )
 
     def _wire_usage(self, stores: UsageStores) -> None:
         self.usage = stores.usage
@@ -179,7 +197,10 @@ class Core:
             memory=ReplyMemory(self.keyring, self.clock),
             verification=verification,
             stream_handlers=stream_handlers(
-                TailingHandlers(self.usage, self.clock), OutcomeStreamHandlers(self.outcomes, self.clock)
+                TailingHandlers(self.usage, self.clock),
+                OutcomeStreamHandlers(self.outcomes, self.clock),
+                EventTailHandlers(self.audit),
+                ExportHandlers(self.audit, self.checkpointer),
             ),
             streams=OpenStreams(),
             free_handlers=free_handlers(
@@ -188,7 +209,9 @@ class Core:
                 UsageHandlers(self.usage, page_tokens, self.retention, self.clock),
                 EntitlementHandlers(self.ledger, self.clock),
                 CheckHandlers(self.gauges),
+                AuditProofHandlers(self.checkpointer, self.audit, self.checkpoint_key),
                 SimulationHandlers(self.usage, self.units, self.clock),
+                EventHandlers(self.audit, page_tokens),
             ),
             handlers=unit_handlers(
                 KeyHandlers(self.keys, identifier, self.usage, page_tokens, self.clock),
@@ -202,7 +225,7 @@ class Core:
         )
 
     async def demand_masters(self) -> set[str]:
-        """Refuse to go on with the wrong master keys; return the ids of those that working secrets refer to."""
+        """Refuse to go on with the wrong master keys; return the ids of those that are still referred to."""
         registered = await self.masters.registered()
         in_use = await self.masters.in_use()
         demand_masters(configured=self.keyring.checks, registered=registered, in_use=in_use)
@@ -257,6 +280,7 @@ async def core(
         await made.demand_masters()
         await made.register_masters()
         if serving:
+            await made.checkpoint_key.signer()  # so that it is soon sealed under the newest master key
             await stack.enter_async_context(made.limiting.running())
         yield made
 

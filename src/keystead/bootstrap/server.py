@@ -35,6 +35,7 @@ from keystead.transport.http.server import HttpServer
 from keystead.transport.http.settings import HttpSettings
 from keystead.transport.listening import Address, ListenError, TlsFiles
 from keystead.worker.attempts import AttemptFlusher
+from keystead.worker.checkpoints import CheckpointKeeper
 from keystead.worker.follower import LogFollower
 from keystead.worker.housekeeping import Housekeeper
 from keystead.worker.journals import JournalWatch
@@ -49,6 +50,7 @@ _LAST_USE_INTERVAL_MS = 2_000
 _ALLOWANCES_INTERVAL_MS = 10_000
 _HOUSEKEEPING_INTERVAL_MS = 60_000
 _ROTATIONS_INTERVAL_MS = 10_000
+_CHECKPOINTS_INTERVAL_MS = 5_000
 _RETENTION_INTERVAL_MS = 300_000
 _HEALTH_INTERVAL_MS = 500
 _USAGE_INTERVAL_MS = 1_000
@@ -118,6 +120,7 @@ async def _start_loops(stack: AsyncExitStack, watched: Watched, settings: Settin
     saver = LastUseSaver(served.uses, served.last_uses)
     keeper = Housekeeper(replies=SqlReplyKeeper(served.database), refusals=served.refusals, clock=served.clock)
     rotations = RotationKeeper(SqlOverdueKeys(served.database), served.units, served.clock)
+    checkpoints = CheckpointKeeper(served.checkpointer, served.checkpoints, served.clock)
     watched.follower = follower
     await follower.turn()
     quotas = AllowanceKeeper(SqlAllowanceShelf(served.database), served.clock)
@@ -136,6 +139,7 @@ async def _start_loops(stack: AsyncExitStack, watched: Watched, settings: Settin
         Loop("forget old quotas", quotas.turn, interval_ms=_RETENTION_INTERVAL_MS),
         Loop("give back allowances", served.limiting.blocks.turn, interval_ms=_ALLOWANCES_INTERVAL_MS),
         Loop("housekeeping", keeper.turn, interval_ms=_HOUSEKEEPING_INTERVAL_MS),
+        Loop("sign checkpoints", checkpoints.turn, interval_ms=_CHECKPOINTS_INTERVAL_MS),
         Loop("see to old secrets", rotations.turn, interval_ms=_ROTATIONS_INTERVAL_MS),
         Loop("forget old usage", shelves.turn, interval_ms=_RETENTION_INTERVAL_MS),
     ):

@@ -174,6 +174,10 @@ application = Application(
         "plans": Entry("keystead.cli.plans:plans", "Make, change and try plans, the tiers that keys and owners have."),
         "limits": Entry("keystead.cli.limits:limits", "Show, reset and try limits."),
         "usage": Entry("keystead.cli.usage:usage", "Show what was called, by whom, when and how it ended."),
+        "audit": Entry(
+            "keystead.cli.audit:audit",
+            "Read the log of everything that happened, and prove that nobody has rewritten it.",
+        ),
     },
 )
 click.version_option(__version__, prog_name="keystead", message="%(prog)s %(version)s")(application)

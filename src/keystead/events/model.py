@@ -11,9 +11,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keystead.kernel.change import Change, Origin
+from keystead.events.merkle import leaf_hash
+from keystead.kernel.change import Action, Change, Origin
+from keystead.kernel.walls import BOTH_ENVIRONMENTS, Environment, TenantScope
 
 SALT_BYTES = 16
+_ENDLESS_MS = 1 << 62
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 RandomBytes = Callable[[int], bytes]
@@ -42,7 +45,7 @@ class Event:
     @property
     def leaf_hash(self) -> bytes:
         """The RFC 6962 hash of the record: SHA-256 over 0x00 and its bytes."""
-        return hashlib.sha256(b"\x00" + self.record.encode()).digest()
+        return leaf_hash(self.record.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,59 @@ class Cursor:
 
     seq: int = 0
     event_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are meant: all that is given must hold, and what is empty or None asks nothing.
+
+    ``action`` may end with ``*``, which stands for every action of the catalogue that begins so. Times are milliseconds
+    since the epoch, ``from_ms`` within and ``to_ms`` without. ``environment`` means what concerns it, alone or not.
+    """
+
+    key_id: str = ""
+    owner_id: str = ""
+    actor_id: str = ""
+    action: str = ""
+    target: str = ""
+    request_id: str = ""
+    from_ms: int | None = None
+    to_ms: int | None = None
+    environment: Environment | None = None
+
+    @property
+    def actions(self) -> tuple[str, ...] | None:
+        """The actions that are meant, in order; None for whichever."""
+        if self.action in {"", "*"}:
+            return None
+        if not self.action.endswith("*"):
+            return (self.action,)
+        return tuple(sorted(action for action in Action if action.startswith(self.action[:-1])))
+
+    def worlds(self, scope: TenantScope) -> frozenset[str]:
+        """Return the environments of the events that ``scope`` may see and the filter means.
+
+        Nobody's environment is an empty text: that is what concerns both. ``all`` is that of keys for both, which a
+        caller for one of them does not see either.
+        """
+        wanted = BOTH_ENVIRONMENTS if self.environment is None else {self.environment, Environment.ALL}
+        return frozenset(map(str, scope.environments & wanted)) | {""}
+
+    def admits(self, event: Event, scope: TenantScope) -> bool:
+        """Say whether ``event`` is meant, and inside the walls of ``scope``."""
+        if event.workspace_id != scope.workspace_id or event.environment not in self.worlds(scope):
+            return False
+        if not (self.from_ms or 0) <= event.occurred_at_ms < (_ENDLESS_MS if self.to_ms is None else self.to_ms):
+            return False
+        actions = self.actions
+        asked = (
+            (self.key_id, event.target),
+            (self.owner_id, event.owner_id),
+            (self.actor_id, event.actor_id),
+            (self.target, event.target),
+            (self.request_id, event.request_id),
+        )
+        return (actions is None or event.action in actions) and all(given in {"", found} for given, found in asked)
 
 
 def canonical(value: object) -> str:

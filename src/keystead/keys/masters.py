@@ -24,7 +24,7 @@ def demand_masters(*, configured: Mapping[str, bytes], registered: Mapping[str, 
     """Raise ``WrongMasterKeyError`` unless the configured masters (check values by id) fit the database's.
 
     At least one must be known there, unless the database knows none yet; each that is known must have the same check
-    value; and none that a working secret still refers to may be missing.
+    value; and none that a working secret, or the key that signs checkpoints, still refers to may be missing.
     """
     if registered and not registered.keys() & configured.keys():
         names = ", ".join(sorted(registered))
@@ -34,5 +34,6 @@ def demand_masters(*, configured: Mapping[str, bytes], registered: Mapping[str, 
             raise WrongMasterKeyError(f"The master key {master_id} is not the one that the database knows by that id.")
     if missing := sorted(set(in_use) - configured.keys()):
         raise WrongMasterKeyError(
-            f"Working secrets still refer to the master key {', '.join(missing)}; rotate them first."
+            f"Working secrets, or the key that signs checkpoints, still refer to the master key {', '.join(missing)}. "
+            "Rotate the secrets first; the key is sealed under the newest when a server starts with both."
         )

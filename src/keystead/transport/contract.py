@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf.descriptor import ServiceDescriptor
 
 from keystead.gen.v1 import (
+    audit_pb2,
     entitlements_pb2,
     keys_pb2,
     limiter_pb2,
@@ -25,6 +26,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"],
     usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
     entitlements_pb2.DESCRIPTOR.services_by_name["EntitlementService"],
+    audit_pb2.DESCRIPTOR.services_by_name["AuditService"],
 )
 
 

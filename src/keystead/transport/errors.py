@@ -55,6 +55,9 @@ TABLE = MappingProxyType(
             StatusCode.FAILED_PRECONDITION, 400, "The owner has as many keys as its plan allows."
         ),
         "key_revoked": Statuses(StatusCode.FAILED_PRECONDITION, 400, "The key is revoked, which is final."),
+        "log_rewritten": Statuses(
+            StatusCode.DATA_LOSS, 500, "The event log is not the one that was signed; nothing is proven about it."
+        ),
         "malformed_message": Statuses(
             StatusCode.INVALID_ARGUMENT, 400, "The bytes are no message of the type that the method takes."
         ),

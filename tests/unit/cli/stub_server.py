@@ -22,6 +22,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 
 from keystead.gen.v1 import (
+    audit_pb2,
     entitlements_pb2,
     keys_pb2,
     limiter_pb2,
@@ -36,7 +37,7 @@ Json = dict[str, Any]
 
 MANAGEMENT_KEY = "keystead_live_stub"
 STREAM_TYPE = "application/connect+json"
-_FILES = (entitlements_pb2, keys_pb2, limiter_pb2, owners_pb2, plans_pb2, usage_pb2, workspaces_pb2)
+_FILES = (audit_pb2, entitlements_pb2, keys_pb2, limiter_pb2, owners_pb2, plans_pb2, usage_pb2, workspaces_pb2)
 _FRAME_HEADER_BYTES = 5
 _IDEMPOTENCY_CHARACTERS = 22
 

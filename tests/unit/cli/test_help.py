@@ -109,6 +109,9 @@ def test_lists_of_commands_say_what_the_commands_say(entry: Entry) -> None:
         "usage.tailing",
         "usage.grants",
         "usage.reconciling",
+        "audit.exporting",
+        "audit.verifying",
+        "audit.proving",
     ),
 )
 def test_commands_that_ask_a_server_load_none(module: str) -> None:

@@ -46,7 +46,7 @@ def _any_base64(text: str) -> bytes:
 
 
 class _Master:
-    __slots__ = ("check", "id", "pepper", "replies", "slots", "tag")
+    __slots__ = ("audit", "check", "id", "pepper", "replies", "slots", "tag")
 
     def __init__(self, secret: bytes) -> None:
         self.id = derive(secret, "id", 4).hex()
@@ -55,6 +55,7 @@ class _Master:
         self.pepper = derive(secret, "pepper")
         self.slots = derive(secret, "idempotency-slot")
         self.replies = derive(secret, "idempotency-reply")
+        self.audit = derive(secret, "audit-key")
 
 
 class MasterKeyring:
@@ -117,6 +118,21 @@ class MasterKeyring:
         nonce, body = sealed[4 : 4 + _NONCE_BYTES], sealed[4 + _NONCE_BYTES :]
         try:
             return self._reply_cipher(master, idempotency_key).decrypt(nonce, body, None)
+        except (InvalidTag, ValueError):  # a ValueError: cut off so short that there is no nonce
+            return None
+
+    def seal_audit_key(self, private: bytes, public: bytes) -> tuple[str, bytes]:
+        """Encrypt the key that signs checkpoints, bound to its public half; return the master's id and the result."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._current.id, nonce + AESGCM(self._current.audit).encrypt(nonce, private, public)
+
+    def open_audit_key(self, master_id: str, sealed: bytes, public: bytes) -> bytes | None:
+        """Undo ``seal_audit_key``; None when its master key is gone, or when it or ``public`` was tampered with."""
+        master = self._masters.get(master_id)
+        if master is None:
+            return None
+        try:
+            return AESGCM(master.audit).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], public)
         except (InvalidTag, ValueError):  # a ValueError: cut off so short that there is no nonce
             return None
 

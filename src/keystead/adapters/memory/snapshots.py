@@ -82,9 +82,10 @@ class MemoryMasters:
             staging.rollback()
 
     async def in_use(self) -> set[str]:
-        """Return the masters of secrets that still work or may again."""
+        """Return the masters of secrets that still work or may again, and of the key that signs checkpoints."""
         now_ms = self._clock.now_ms()
-        return {
+        kept = self._store.committed.audit_key
+        return ({kept.master_id} if kept else set()) | {
             secret.master_id
             for key in self._store.committed.keys.values()
             if key.state is not KeyState.REVOKED

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from keystead.adapters.walls import ReadOnlyUnitError
+from keystead.events.checkpoints import KeptCheckpoint
 from keystead.events.model import Event
+from keystead.events.ports import SealedKey
 from keystead.idempotency.model import ReplySlot, StoredReply
 from keystead.keys.model import Key
 from keystead.keys.overdue import RotationNotice
@@ -40,6 +42,8 @@ class State:
     allowances: dict[tuple[str, int], AllowanceRow] = field(default_factory=dict)
     rotation_notices: dict[str, RotationNotice] = field(default_factory=dict)
     turns: dict[str, int] = field(default_factory=dict)
+    checkpoints: dict[str, KeptCheckpoint] = field(default_factory=dict)
+    audit_key: SealedKey | None = None
 
     def copy(self) -> State:
         """Return one that can be changed without this one noticing; what is in it is immutable."""
@@ -58,6 +62,8 @@ class State:
             allowances=dict(self.allowances),
             rotation_notices=dict(self.rotation_notices),
             turns=dict(self.turns),
+            checkpoints=dict(self.checkpoints),
+            audit_key=self.audit_key,
         )
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, insert, select, update
 
-from keystead.adapters.sql import frontier, schema
+from keystead.adapters.sql import schema
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.engines import SQLITE
 from keystead.adapters.sql.session import Session, transaction
+from keystead.events import merkle
 from keystead.events.errors import CursorLostError
 from keystead.events.model import Cursor, Event, canonical
 from keystead.events.ports import LogPage
@@ -135,7 +136,7 @@ async def _place(session: Session, rows: Sequence[Any]) -> None:
         own = heads.setdefault(row.workspace_id, _Head(0, b""))
         whole.size += 1
         placed.append({"event_id": row.id, "new_seq": whole.size, "new_leaf": own.size})
-        own.edge = frontier.append(own.edge, own.size, row.leaf_hash)
+        own.edge = merkle.append(own.edge, own.size, row.leaf_hash)
         own.size += 1
     numbered = update(_EVENTS).where(_EVENTS.c.id == bindparam("event_id"), _EVENTS.c.seq.is_(None))
     await session.write(numbered.values(seq=bindparam("new_seq"), leaf_index=bindparam("new_leaf")), placed)

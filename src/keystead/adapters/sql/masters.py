@@ -41,10 +41,13 @@ class SqlMasters:
     async def in_use(self) -> set[str]:
         """Return the masters of secrets that still work or may again: not retired, of a key that is not revoked.
 
+        And that of the key that signs checkpoints.
         Masters are few and secrets many, so the index is asked for one master after the other, and each for one secret.
         """
-        rows = await Session(self._database, read_only=False).read(_in_use(self._clock.now_ms()))
-        return {row.id for row in rows}
+        session = Session(self._database, read_only=False)
+        rows = await session.read(_in_use(self._clock.now_ms()))
+        sealing = await session.read(select(schema.audit_keys.c.master_id))
+        return {row.id for row in rows} | {row.master_id for row in sealing}
 
 
 def _in_use(now_ms: int) -> Select[Any]:

@@ -28,14 +28,14 @@ from sqlalchemy import (
 from keystead.adapters.sql import schema
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.plans import owners_plan
-from keystead.adapters.sql.session import Session, transaction
+from keystead.adapters.sql.session import Session
+from keystead.adapters.sql.turns import begin_turn
 from keystead.keys.model import VERIFIED_KINDS, KeyKind, KeyState
 from keystead.keys.overdue import GRACE_MIN_MS, GRACE_PART, OverdueKey, Place, RotationNotice, Walked
 
 TURN = "rotations"
 
 _NOTICES = schema.rotation_notices
-_TURNS = schema.turns
 _SECRETS = schema.secrets
 _KEYS = schema.keys
 _OWNERS = schema.owners
@@ -74,13 +74,8 @@ class SqlOverdueKeys:
         self._database = database
 
     async def begin_turn(self, *, now_ms: int, every_ms: int) -> bool:
-        """Say whether a turn is due, and note that it is begun; the row's lock lets one node alone say so."""
-        due = update(_TURNS).where(_TURNS.c.name == TURN, _TURNS.c.begun_at_ms <= now_ms - every_ms)
-        async with transaction(self._database) as session:
-            if await session.write(due.values(begun_at_ms=now_ms)):
-                return True
-            first = self._database.insert_new(_TURNS).values(name=TURN, begun_at_ms=now_ms)
-            return await session.write(first) > 0
+        """Say whether a turn is due, and note that it is begun."""
+        return await begin_turn(self._database, TURN, now_ms=now_ms, every_ms=every_ms)
 
     async def walk(self, *, now_ms: int, after: Place | None, at_most: int) -> Walked:
         """Look at the next ``at_most`` current secrets past ``after``, the oldest first; find those that are due."""

@@ -192,6 +192,14 @@ secrets = Table(
     Index("secrets_by_master", "master_id"),
 )
 
+
+def _of_events_with(column: str, name: str) -> Index:
+    """Index those alone that say it: many do not."""
+    given = text(f"{column} <> ''")
+    ordered = ("workspace_id", column, "occurred_at_ms", "id")
+    return Index(name, *ordered, sqlite_where=given, postgresql_where=given)
+
+
 # No foreign key: what happened in a workspace outlives it.
 events = Table(
     "events",
@@ -230,6 +238,10 @@ events = Table(
     ),
     Index("events_by_time", "workspace_id", "occurred_at_ms", "id"),
     Index("events_by_target", "workspace_id", "target", "occurred_at_ms", "id"),
+    Index("events_by_actor", "workspace_id", "actor_id", "occurred_at_ms", "id"),
+    Index("events_by_action", "workspace_id", "action", "occurred_at_ms", "id"),
+    _of_events_with("owner_id", "events_by_owner"),
+    _of_events_with("request_id", "events_by_request"),
 )
 
 # Only the sequencer writes here, so a mutation never waits for it. ``frontier`` is the compact range of the workspace's
@@ -241,6 +253,32 @@ log_heads = Table(
     Column("size", BigInteger, nullable=False),
     Column("frontier", LargeBinary, nullable=False),
     PrimaryKeyConstraint("workspace_id", name="log_heads_pk"),
+)
+
+# ``previous_size`` makes them a chain: of two that extend the same one, only the first can be stored. -1 is before all.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("workspace_id", Ascii, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("previous_size", BigInteger, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("made_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace_id", "size", name="checkpoints_pk"),
+    UniqueConstraint("workspace_id", "previous_size", name="checkpoints_chain"),
+)
+
+# The one key that signs checkpoints, encrypted under the master ``master_id``.
+audit_keys = Table(
+    "audit_keys",
+    metadata,
+    Column("name", Ascii, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("master_id", Ascii, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("name", name="audit_keys_pk"),
 )
 
 # Of a quota one row for each period, of credits one for ever. ``amount`` is what was taken of a quota, or a balance.
