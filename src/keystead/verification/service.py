@@ -255,6 +255,7 @@ class VerificationService:
         if metered is not None and limited is not None and old is not None and metered.same_as(old.metered):
             _take_limited(verdict, limited)
             self._write_down(caller, request, verdict)
+            before.limited = None  # counted now, so nothing of it is put back, whatever becomes of the rest of a batch
             return verdict
         self._put_back([before])
         return await self._concluded(caller, request, verdict, metered, tries - 1)

@@ -128,6 +128,29 @@ async def test_a_batch_is_counted_whole_or_not_at_all() -> None:
     assert (len(rig.journal.written), rig.limits.allowances.left, rig.attempts.counted) == (written, left, [])
 
 
+async def test_what_a_failing_batch_has_counted_stays_spent() -> None:
+    """Of two keys that were touched the first is counted before the second cannot be read: its credit is not free."""
+    rig = Rig()
+    (one, first), (two, second) = [rig.mint({**PLAN, "owner_limits": (CREDITS,)}) for _ in range(2)]
+    await rig.ask(one)
+    await rig.ask(two)
+    left, written = rig.limits.allowances.left, len(rig.journal.written)
+    rig.limits.rates.waits = True
+    rig.limits.rates.meanwhile = lambda: rig.touches.touch([first.key_id, second.key_id])
+
+    reads = itertools.count(1)
+
+    def fail_at_the_second() -> None:
+        if next(reads) == 2:
+            rig.store.failure = UnavailableError("Away.")
+
+    rig.store.after_read = fail_at_the_second
+    requests = [VerifyRequest(text, Environment.LIVE) for text in (one, two)]
+    with pytest.raises(UnavailableError):
+        await rig.verification.verify_batch(rig.caller, requests)
+    assert (len(rig.journal.written) - written, left - rig.limits.allowances.left) == (1, 1)
+
+
 async def test_a_batch_that_cannot_be_vouched_for_puts_back_what_it_took() -> None:
     """A lease that lapses while its limits are asked ends the whole batch."""
     rig = Rig()
