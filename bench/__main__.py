@@ -16,10 +16,10 @@ from bench import plan as plans
 from bench.installation import Installation, install, write_population
 from bench.plan import Plan
 from bench.report import Section, as_json, as_markdown, show
-from bench.scenarios import changes, cold, grpc, http, limits, process
+from bench.scenarios import changes, cold, exports, grpc, http, limits, process, propagation, writers
 
 _WIDTH_CHARACTERS = 132
-SCENARIOS = ("process", "grpc", "http", "cold", "changes", "limits")
+SCENARIOS = ("process", "grpc", "http", "cold", "changes", "limits", "writers", "exports", "propagation")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +87,19 @@ def _measure(plan: Plan, chosen: Sequence[str], progress: Console) -> Iterator[S
     if "limits" in chosen:
         progress.print("Measuring limits …")
         yield limits.measure_limits(plan)
+    yield from _measure_log(plan, chosen, progress)
+
+
+def _measure_log(plan: Plan, chosen: Sequence[str], progress: Console) -> Iterator[Section]:
+    if "writers" in chosen:
+        progress.print("Measuring writers …")
+        yield writers.measure_writers(plan)
+    if "exports" in chosen:
+        progress.print(f"Measuring exports: {plan.events:,} events first, on each database …")
+        yield exports.measure_exports(plan)
+    if "propagation" in chosen:
+        progress.print("Measuring revocations on three nodes …")
+        yield propagation.measure_propagation(plan)
 
 
 def _installed(plan: Plan, keys: int, progress: Console) -> Installation:

@@ -24,9 +24,12 @@ from bench.installation import keyring, settings_for
 from bench.population import BRAND, Population
 from bench.summary import median
 from bench.warming import object_bytes_per_key, warm, warm_management_key
+from keystead.adapters.files.attempts import MappedAttempts
 from keystead.adapters.files.journal import MappedJournal, OwnSegment
+from keystead.adapters.files.refusals import MappedRefusals
 from keystead.adapters.sql.database import Database
 from keystead.bootstrap.core import Core
+from keystead.bootstrap.counting import Counting
 from keystead.gen.v1 import keys_pb2, verification_pb2
 from keystead.kernel.clock import SystemClock
 from keystead.kernel.ids import SequentialIds
@@ -86,8 +89,14 @@ class WarmCore:
         ids = SequentialIds("ver")
         self._folder = tempfile.TemporaryDirectory(prefix="keystead-bench-")
         journal = ForgetfulJournal.open(Path(self._folder.name), process=ids.process, clock=SystemClock())
+        folder, journal_id = journal.directory.path, journal.journal_id
+        attempts, refusals = (
+            MappedAttempts(folder, journal_id=journal_id),
+            MappedRefusals(folder, journal_id=journal_id),
+        )
         database = Database.connect("sqlite:///unused")
-        self.core = Core(settings, keyring(), database, journal=journal, verification_ids=ids)
+        counting = Counting(journal, attempts, refusals)
+        self.core = Core(settings, keyring(), database, counting=counting, verification_ids=ids)
         self.core.lease.renew(self.core.clock.monotonic_ms())
         self._authorization = warm_management_key(self.core, workspace_id=_WORKSPACE_ID)
         self.resident_bytes_per_key = self._fill(population, keys)

@@ -19,6 +19,8 @@ class Plan:
     process_calls: int
     cold_keys: int
     change_seconds: float
+    events: int
+    revocations: int
 
     @property
     def population(self) -> Path:
@@ -46,6 +48,8 @@ def full(folder: Path, sizes: Sequence[int]) -> Plan:
         process_calls=250_000,
         cold_keys=10_000,
         change_seconds=5.0,
+        events=1_000_000,
+        revocations=200,
     )
 
 
@@ -60,4 +64,6 @@ def quick(folder: Path, sizes: Sequence[int]) -> Plan:
         process_calls=25_000,
         cold_keys=1_000,
         change_seconds=1.0,
+        events=20_000,
+        revocations=20,
     )

@@ -18,6 +18,7 @@ from bench.serving import announce, stdin_ends
 from bench.warming import warm
 from keystead.bootstrap import server as bootstrap
 from keystead.bootstrap.core import Core, core
+from keystead.bootstrap.loops import start_loops
 from keystead.bootstrap.observing import Ways, observed
 from keystead.bootstrap.watched import Watched
 from keystead.transport.contract import service_methods
@@ -39,7 +40,7 @@ async def serve(installation: Installation) -> None:
         served = await stack.enter_async_context(core(settings, serving=True))
         # Private: these are steps of the real start, which offers no way to fill the cache between them.
         watched = Watched(served)
-        await bootstrap._start_loops(stack, watched, settings)  # noqa: SLF001  # see above
+        await start_loops(stack, watched, settings)
         _fill(served, installation)
         ways = observed(served.dispatcher(), watched, None, settings)
         native = await _start_grpc(stack, ways, "native")

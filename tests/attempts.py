@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from keystead.adapters.files.attempt_slots import MINUTE_MS
-from keystead.adapters.files.attempts import SLOTS_PER_PAGE, MappedAttempts
-from keystead.adapters.files.attempts_reading import MappedAttemptPages
+from keystead.adapters.files.attempts import MappedAttempts
+from keystead.adapters.files.counter_pages import MappedPages
+from keystead.adapters.files.counters import SLOTS_PER_PAGE
 from keystead.adapters.files.journal import WhenFull
+from keystead.adapters.files.slots import MINUTE_MS
 from keystead.usage.model import Attempt, AttemptPage
 from tests.fakes import ManualClock
 
@@ -27,10 +28,8 @@ class AttemptWorld:
         """Begin counters in ``path``."""
         self.path = path
         self.clock = ManualClock(now_ms)
-        self.counters = MappedAttempts.open(
-            path, journal_id=JOURNAL_ID, slots_per_page=slots_per_page, when_full=when_full
-        )
-        self.pages = MappedAttemptPages(self.counters, self.clock)
+        self.counters = MappedAttempts(path, journal_id=JOURNAL_ID, slots_per_page=slots_per_page, when_full=when_full)
+        self.pages = MappedPages(self.counters, self.clock)
 
     def count(
         self,
@@ -74,8 +73,8 @@ class NoCounters:
     def __init__(self, path: Path, folder: Path) -> None:
         """Begin own counters in ``path``, and read what lies in ``folder``."""
         path.mkdir(exist_ok=True)
-        self.own = MappedAttempts.open(path, journal_id="jrn_00000000000000000000000002", slots_per_page=4)
-        self.pages = MappedAttemptPages(self.own, ManualClock(T0 + MINUTE_MS))
+        self.own = MappedAttempts(path, journal_id="jrn_00000000000000000000000002", slots_per_page=4)
+        self.pages = MappedPages(self.own, ManualClock(T0 + MINUTE_MS))
         self.folder = folder
 
     def found(self) -> list[AttemptPage]:

@@ -13,7 +13,7 @@ import asyncpg
 from tests.polling import eventually
 from tests.servers import KeysteadServer
 
-_EVENTS_OF_EACH = """
+EVENTS_OF_EACH = """
 SELECT k.id, k.version, count(e.id)
   FROM keys k LEFT JOIN events e ON e.target = k.id AND e.workspace_id = k.workspace_id AND e.action LIKE 'key.%'
  GROUP BY k.id, k.version
@@ -67,7 +67,7 @@ async def events_by_target(server: KeysteadServer) -> dict[str, int]:
 
     A key's version counts its changes, so it must be the number of its events: no change without, no event without.
     """
-    rows = await ask(server, _EVENTS_OF_EACH)
+    rows = await ask(server, EVENTS_OF_EACH)
     wrong = [tuple(row) for row in rows if row[1] != row[2]]
     assert wrong == [], "(id, version, events)"
     assert (await ask(server, _STRAY_EVENTS))[0][0] == 0

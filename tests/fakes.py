@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from keystead.events.refusals import Refusing
 from keystead.idempotency.errors import SlotTakenError
 from keystead.idempotency.model import ReplySlot, StoredReply
 from keystead.keys.errors import OverloadedError
@@ -304,3 +305,27 @@ class FakeAttempts:
         if self.full:
             raise JournalFullError
         self.counted.append((workspace_id, environment, brand, secret_environment, CODES[code], client_ip))
+
+
+class FakeRefusals:
+    """Keeps what is refused in a list; ``full`` refuses to."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.counted: list[Refusing] = []
+        self.full = False
+        self._places: list[Refusing] = []
+
+    def room_for(self, refusing: Refusing, at_ms: int) -> int:
+        """Return the next place."""
+        assert at_ms > 0
+        if self.full:
+            raise JournalFullError
+        self._places.append(refusing)
+        return len(self._places) - 1
+
+    def add(self, place: int, at_ms: int) -> None:
+        """Keep what the place is for."""
+        assert at_ms > 0
+        if place >= 0:
+            self.counted.append(self._places[place])

@@ -23,6 +23,7 @@ from tests.fakes import (
     FakeAttempts,
     FakeHasher,
     FakeJournal,
+    FakeRefusals,
     FakeSnapshotStore,
     FixedRandom,
     ManualClock,
@@ -60,6 +61,7 @@ class Rig:
         self.uses = LastUses()
         self.journal = FakeJournal()
         self.attempts = FakeAttempts()
+        self.refusals = FakeRefusals()
         self.limits = FakeLimiter()
         self.verification = VerificationService(
             self.resolver,
@@ -68,6 +70,7 @@ class Rig:
             self.clock,
             ids=SequentialIds("ver"),
             attempts=self.attempts,
+            refusals=self.refusals,
             limiter=self.limits.limiter,
         )
         self.authenticator = Authenticator(self.resolver, self.uses, self.clock)

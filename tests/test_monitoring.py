@@ -8,8 +8,9 @@ from keystead.bootstrap.metrics import METRICS
 from tests import monitoring
 from tools import docs_metrics
 
-UNITS = ("_seconds", "_bytes", "_total", "_info", "_calls", "_secrets", "_events", "_prefixes", "_seq", "_journals")
-COUNTS = ("_running", "_open", "_sending", "_journals", "_counters", "_connected")
+COUNTED = ("_journals", "_workspaces")
+UNITS = ("_seconds", "_bytes", "_total", "_info", "_calls", "_secrets", "_events", "_prefixes", "_seq", *COUNTED)
+COUNTS = ("_running", "_open", "_sending", *COUNTED, "_counters", "_connected", "_letters")
 BESIDE = {
     "up",  # Prometheus's own
     "process_cpu_seconds_total",
@@ -18,7 +19,21 @@ BESIDE = {
     "process_resident_memory_bytes",
 }
 ONLY_FOR_ALERTS = {"keystead_lease_bound_seconds", "keystead_loop_interval_seconds"}
-BOUNDED_LABELS = {"code", "ending", "lane", "loop", "method", "policy", "reader", "result", "version", "way"}
+BOUNDED_LABELS = {
+    "code",
+    "direction",
+    "ending",
+    "kind",
+    "lane",
+    "loop",
+    "method",
+    "policy",
+    "reader",
+    "reason",
+    "result",
+    "version",
+    "way",
+}
 
 
 def exposed() -> set[str]:

@@ -33,7 +33,7 @@ from keystead.verification.last_use import LastUses
 from keystead.verification.ports import SnapshotStore
 from keystead.verification.resolver import Limits, SecretResolver
 from keystead.verification.service import VerificationService, VerifyRequest
-from tests.fakes import FakeAttempts, FakeHasher, FakeJournal, ManualClock
+from tests.fakes import FakeAttempts, FakeHasher, FakeJournal, FakeRefusals, ManualClock
 from tests.limiters import FakeLimiter
 
 ORIGIN = Origin(Actor(ActorType.SYSTEM, "test"))
@@ -106,6 +106,7 @@ class World:
         self.uses = LastUses()
         self.journal = FakeJournal()
         self.attempts = FakeAttempts()
+        self.refusals = FakeRefusals()
         self.limits = FakeLimiter()
         self.verification = VerificationService(
             self.resolver,
@@ -114,6 +115,7 @@ class World:
             self.clock,
             ids=SequentialIds("ver"),
             attempts=self.attempts,
+            refusals=self.refusals,
             limiter=self.limits.limiter,
         )
         self.authenticator = Authenticator(self.resolver, self.uses, self.clock)

@@ -194,6 +194,7 @@ def _scalar(member: FieldDescriptor) -> str:
         FieldDescriptor.TYPE_BYTES: "bytes",
         FieldDescriptor.TYPE_DOUBLE: "double",
         FieldDescriptor.TYPE_INT32: "int32",
+        FieldDescriptor.TYPE_INT64: "int64",
         FieldDescriptor.TYPE_STRING: "string",
         FieldDescriptor.TYPE_UINT32: "uint32",
         FieldDescriptor.TYPE_UINT64: "uint64",

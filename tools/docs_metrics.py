@@ -32,7 +32,8 @@ Beside these are `process_…` (memory, processor time, open files, start), `pyt
 | `ending` | `ok`, `refused` (an error for the caller), `failed` (a fault of ours), `cancelled` (the caller left) |
 | `way` | `warm`, `cold` |
 | `lane` | `verify`, `mint`, and `import` for secrets of distrusted master keys |
-| `reader` | `invalidation`, `usage`, `attempts`, `entitlements` |
+| `reader` | `invalidation`, `usage`, `attempts`, `refusals`, `entitlements` |
+| `reason` | why a call was refused, as [the event log](../explanation/event-log.md#what-is-refused) tells it |
 | `result` | `joined`, `repeated`, `dropped` |
 """
 

@@ -9,6 +9,9 @@ from keystead.kernel.change import Action
 ADVICE: Mapping[str, str] = {
     "address_unusable": "Stop what listens there, or give another address with the flag that the message names.",
     "already_exists": "Use what is there, or another name; `UpdateOwner` with `allow_missing` makes or changes.",
+    "audit_sink_behind": "The message names the sink: `keystead sinks get` says what keeps it. Mend its destination, "
+    "or lift its `strict_lag` (or delete it) with `SinkService`, which is never refused so; then repeat the change. "
+    "Nothing was changed, also not by a revocation.",
     "bad_scope_expression": "Look at the character that is named (counted from 1) and at what was expected there. "
     "Expressions come from your own code, so this is a mistake to fix, not a verdict.",
     "bad_setting": "The message names the setting and its variable; [settings](settings.md) has the bounds.",
@@ -46,6 +49,10 @@ ADVICE: Mapping[str, str] = {
     "not there.",
     "not_found": "Check the id, and that the management key is of that workspace and environment: what it may not know "
     "answers the same as what does not exist.",
+    "not_propagated": "The change is made and will hold everywhere within `staleness_bound_ms`; do not make it again. "
+    "To go on waiting, repeat the call with the same idempotency key and a longer deadline. An operator sees by "
+    "`keystead nodes list` who is silent or behind; one that is cut off and serves stale answers (`serve_stale`) is "
+    "waited for until it is back or stopped.",
     "overloaded": "Wait as long as `RetryInfo` (or `retry-after`) says. After a restart every key is hashed once, so a "
     "burst "
     "of these right then is the bound on bcrypt at work; if it lasts, see `verify_waiting` and `keystead doctor`.",
@@ -60,6 +67,7 @@ ADVICE: Mapping[str, str] = {
     "`serve_stale` answers from memory instead, if you prefer a late revocation to an outage.",
     "too_many_keys": "Narrow the filters and revoke in several calls. Nothing was changed.",
     "too_many_secrets": "A key has at most five working secrets: finish its rotation, or wait for an overlap to end.",
+    "too_many_sinks": "A workspace has at most 20 sinks. Delete one that is not needed any more.",
     "unauthenticated": "Send `authorization: Bearer keystead_…`, once. Missing, malformed, unknown, revoked, "
     "suspended, "
     "expired, used from elsewhere, or not a management key: all answer alike.",
@@ -122,6 +130,40 @@ EVENTS: Mapping[Action, tuple[str, str, tuple[str, ...]]] = {
         "journal",
         ("keystead journals declare-lost",),
     ),
+    Action.AUTHENTICATION_FAILED: (
+        "secrets were presented to `VerifyKey` or `BatchVerify` and authenticated nobody: told in groups",
+        "key, when the secret was one of its own",
+        ("VerifyKey", "BatchVerify"),
+    ),
+    Action.AUTHENTICATION_THRESHOLD_REACHED: (
+        "an address or a key failed more often than `failed_attempts_alert` in ten minutes; told once for each ten",
+        "key, or nothing for an address",
+        ("failed authentications",),
+    ),
+    Action.CALL_REFUSED: (
+        "calls of Keystead's own methods whose caller was not authenticated or lacked a right: told in groups",
+        "nothing; the method is told apart",
+        ("any method",),
+    ),
+    Action.SINK_CREATED: ("a sink was made", "sink", ("CreateSink",)),
+    Action.SINK_UPDATED: ("where or how it carries was changed; never tells a secret", "sink", ("UpdateSink",)),
+    Action.SINK_DELETED: ("it was deleted, and its place forgotten", "sink", ("DeleteSink",)),
+    Action.SINK_REPLAYED: ("it carries again from an earlier place, or what it set aside", "sink", ("ReplaySink",)),
+    Action.SINK_EVENT_SET_ASIDE: (
+        "its destination refuses an event whenever it is asked; the sink goes on behind it",
+        "sink",
+        ("a sink's destination",),
+    ),
+    Action.AUDIT_DATA_ERASED: (
+        "addresses and user agents beside events were erased; records and proofs are as they were",
+        "workspace",
+        ("EraseEventData",),
+    ),
+    Action.AUDIT_LOG_CUT: (
+        "events before `first_index` are gone, at a checkpoint; their hashes stay",
+        "workspace",
+        ("workspace audit_retention_days",),
+    ),
 }
 """What happened, what the event's target is, and which methods make it."""
 
@@ -130,11 +172,16 @@ ALSO_NEEDED: Mapping[str, str] = {
     "CreateKey": "`write:owners` with `create_owner`",
     "CreateOwner": "a management key for `ALL` environments when it is given a plan or limits",
     "CreatePlan": "a management key for `ALL` environments",
+    "EraseEventData": "a management key for `ALL` environments",
     "DeleteOwner": "`write:keys`, and a management key for `ALL` environments",
     "DeletePlan": "a management key for `ALL` environments",
+    **dict.fromkeys(
+        ("CreateSink", "DeleteSink", "GetSink", "ListSinks", "ReplaySink", "TestSink", "UpdateSink"),
+        "a management key for `ALL` environments",
+    ),
     "SimulatePlan": "`read:usage`",
     "UpdateOwner": "a management key for `ALL` environments for `plan_id` and `limits`",
     "UpdatePlan": "a management key for `ALL` environments",
-    "UpdateWorkspace": "a management key for `ALL` environments for `default_plan_id`",
+    "UpdateWorkspace": "a management key for `ALL` environments for `default_plan_id` and `audit_retention_days`",
 }
 """What methods need beyond their own scope, as their services ask for it."""

@@ -120,6 +120,13 @@ class Settings(BaseSettings):
     journal_when_full: Literal["refuse", "drop_and_count"] = setting(
         "refuse", "What happens to verdicts that cannot be written down: no answer, or an answer that is not counted."
     )
+    failed_attempts_alert: int = setting(
+        100,
+        "Failed authentications of an address or a key within ten minutes past which an event tells of it; 0 is never.",
+        unit="attempts",
+        ge=0,
+        le=1_000_000_000,
+    )
     usage_store: str = setting(
         "",
         "Where usage is counted: clickhouse://USER:PASSWORD@HOST:PORT/DATABASE (clickhouses:// with TLS), chdb: for "
@@ -161,7 +168,18 @@ class Settings(BaseSettings):
     entitlements_retry_max_ms: int = setting(
         300_000, "How long a batch that failed waits at most.", unit="ms", ge=1_000, le=3_600_000
     )
+    outbound: Literal["public", "any"] = setting(
+        "public", "Where sinks may carry to over HTTP: the public internet by https alone, or anywhere, also by http."
+    )
+    sink_files: Path | None = setting(
+        None, "The directory that sinks may write files in; without it they carry over HTTP alone."
+    )
     poll_interval_ms: int = setting(250, "How often the event log is read.", unit="ms", ge=10, le=500)
+    wake_up: Literal["auto", "off"] = setting(
+        "auto",
+        "Whether processes tell each other when there is news in the event log, by the database; off: each reads it "
+        "every poll_interval_ms alone.",
+    )
     database_timeout_ms: int = setting(
         5_000, "How long a statement may take before the call fails as unavailable.", unit="ms", ge=100, le=60_000
     )

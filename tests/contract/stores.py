@@ -11,6 +11,7 @@ from keystead.adapters.memory.event_queries import MemoryAuditReader
 from keystead.adapters.memory.events import MemoryEventLog
 from keystead.adapters.memory.replies import MemoryReplyKeeper
 from keystead.adapters.memory.rotations import MemoryOverdueKeys
+from keystead.adapters.memory.sinks import MemorySinkPlaces
 from keystead.adapters.memory.snapshots import MemoryMasters, MemorySnapshots
 from keystead.adapters.memory.store import MemoryLastUse, MemoryStore
 from keystead.adapters.memory.units import MemoryUnits
@@ -22,6 +23,7 @@ from keystead.adapters.sql.last_use import SqlLastUse
 from keystead.adapters.sql.masters import SqlMasters
 from keystead.adapters.sql.replies import SqlReplyKeeper
 from keystead.adapters.sql.rotations import SqlOverdueKeys
+from keystead.adapters.sql.sink_places import SqlSinkPlaces
 from keystead.adapters.sql.snapshots import SqlSnapshots
 from keystead.adapters.sql.units import SqlUnits
 from keystead.events.ports import AuditKeyStore, AuditReader, CheckpointStore, EventLog
@@ -31,6 +33,7 @@ from keystead.kernel.limit import Limit
 from keystead.keys.model import Key, KeyKind, SecretRecord
 from keystead.keys.ports import LastUseStore, OverdueKeys, Units
 from keystead.limits.model import Plan
+from keystead.sinks.ports import SinkPlaces
 from keystead.tenants.model import BOTH_ENVIRONMENTS, Environment, Owner, TenantScope, Workspace
 from keystead.verification.ports import SnapshotStore
 
@@ -105,6 +108,7 @@ class Stores:
     masters: Masters
     reply_keeper: ReplyKeeper
     overdue_keys: OverdueKeys
+    sink_places: SinkPlaces
     committed: list[Change]
     database: Database | None = None
     make: Maker = field(init=False)
@@ -225,6 +229,7 @@ def memory_stores() -> Stores:
         masters=MemoryMasters(store, clock=clock),
         reply_keeper=MemoryReplyKeeper(store),
         overdue_keys=MemoryOverdueKeys(store),
+        sink_places=MemorySinkPlaces(store, clock),
         committed=committed,
     )
 
@@ -246,6 +251,7 @@ def sql_stores(database: Database) -> Stores:
         masters=SqlMasters(database, clock=clock),
         reply_keeper=SqlReplyKeeper(database),
         overdue_keys=SqlOverdueKeys(database),
+        sink_places=SqlSinkPlaces(database),
         committed=committed,
         database=database,
     )

@@ -11,6 +11,7 @@ import pytest
 
 from keystead.events.errors import CursorLostError
 from keystead.events.model import Cursor, Event, commitment
+from keystead.events.ports import UNPLACED_MAX
 from keystead.kernel.change import Change
 from tests.contract.stores import HOSTILE, ORIGIN, Stores
 
@@ -122,12 +123,26 @@ async def test_a_reader_goes_on_from_his_cursor(stores: Stores) -> None:
 
 
 async def test_unplaced_events_are_bounded_too(stores: Stores) -> None:
-    """A page holds at most its limit of events that are not placed yet, the oldest first, and says there is more."""
-    await stores.happened(*[stores.make.change("wsp_1", f"key_{number}") for number in range(5)])
+    """A page holds a bounded number of events without a place, the oldest first, and says when some are hidden."""
+    targets = [f"key_{number}" for number in range(UNPLACED_MAX)]
+    await stores.happened(*[stores.make.change("wsp_1", target) for target in targets])
     page = await stores.log.poll(Cursor(), limit=3)
-    assert [event.target for event in page.unplaced] == ["key_0", "key_1", "key_2"]
-    assert (list(page.placed), page.more) == ([], True)
-    assert not (await stores.log.poll(Cursor(), limit=5)).more
+    assert [event.target for event in page.unplaced] == targets
+    assert (list(page.placed), page.more, page.hidden) == ([], False, False)
+    await stores.happened(*[stores.make.change("wsp_1", "late") for _ in range(3)])
+    page = await stores.log.poll(Cursor(), limit=3)
+    assert [event.target for event in page.unplaced][:UNPLACED_MAX] == targets
+    assert (page.more, page.hidden) == (False, True)
+
+
+async def test_events_that_touch_nothing_hide_none_that_do(stores: Stores) -> None:
+    """However many refusals wait for their places, a revocation among them is heard of (P3)."""
+    untouching = [replace(stores.make.change("wsp_1", "refused"), touches=()) for _ in range(UNPLACED_MAX + 10)]
+    await stores.happened(*untouching)
+    await stores.happened(stores.make.change("wsp_1", "key_revoked"))
+    page = await stores.log.poll(Cursor(), limit=3)
+    assert [event.target for event in page.unplaced] == ["refused", "key_revoked"]
+    assert not page.hidden
 
 
 @pytest.mark.parametrize("lost", (Cursor(2, b"\x00" * 32), Cursor(3, b"\x00" * 32), Cursor(99, b""), Cursor(1, b"")))

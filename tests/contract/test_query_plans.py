@@ -39,12 +39,16 @@ async def plan(database: Database, statement: str, parameters: tuple[Any, ...]) 
     return [row[3] for row in rows]
 
 
+WAITING = {"events_unplaced", "events_unheard"}
+"""Indexes that hold nothing but what waits for its place, so all of them may be read."""
+
+
 @pytest.mark.parametrize(
     ("statement", "parameters"),
     (
         (snapshots._BY_PREFIX, (1, 1, "acme_live_x")),
         (snapshots._BY_KEY, (1, 1, "key_x")),
-        (events._POLL, (5, 10, 10)),
+        (events._POLL, (5, 10)),
         (events._HEAD, ()),
         (events._ANY_UNPLACED, ()),
     ),
@@ -52,7 +56,7 @@ async def plan(database: Database, statement: str, parameters: tuple[Any, ...]) 
 async def test_the_hot_statements_search(database: Database, statement: str, parameters: tuple[Any, ...]) -> None:
     """Verification and the log find their rows by an index, in order, whatever the size of the tables."""
     steps = await plan(database, statement, parameters)
-    assert not [step for step in steps if reads_it_all(step) and "events_unplaced" not in step], steps
+    assert not [step for step in steps if reads_it_all(step) and not WAITING & set(step.split())], steps
     if statement is events._POLL:
         assert not [step for step in steps if "TEMP B-TREE" in step]
 

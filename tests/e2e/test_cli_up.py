@@ -8,10 +8,12 @@ import re
 import shlex
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -172,12 +174,14 @@ def test_keys_that_cannot_be_kept_are_not_made(up: Start, tmp_path: Path) -> Non
     assert verify(told, told["sample_key"])["code"] == "VALID"
 
 
-def test_a_data_directory_has_one_server(up: Start) -> None:
-    """A second server on the same directory says so and leaves the first alone."""
+def test_a_data_directory_has_one_server(up: Start, tmp_path: Path) -> None:
+    """A second server says so and leaves the first alone; at once, though the first is in the midst of a write."""
     first = up("--json")
     told = first.told()
-    second = up("--json")
-    assert second.wait()[0] == 1
+    with closing(sqlite3.connect(tmp_path / "data" / "keystead.db", isolation_level=None)) as writing:
+        writing.execute("BEGIN IMMEDIATE")
+        second = up("--json")
+        assert second.wait()[0] == 1
     assert json.loads(second.err.splitlines()[-1])["error"]["code"] == "DATA_DIRECTORY_LOCKED"
     assert first.running
     assert verify(told, told["sample_key"])["code"] == "VALID"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from keystead.adapters.files.attempts import GROUPS_PER_MINUTE_MAX
+from keystead.adapters.files.counters import GROUPS_PER_MINUTE_MAX
 from keystead.gen.v1 import usage_pb2
 from tests.clients import Client, client_for
 from tests.flood import KINDS

@@ -35,7 +35,8 @@ _VALUES: dict[int, tuple[Any, ...]] = {
     FieldDescriptor.TYPE_UINT64: (0, 1, 1_000, 2**64 - 1),
     FieldDescriptor.TYPE_DOUBLE: (0.0, 1.5, -1.0, float("inf"), float("nan")),
 }
-_UPDATED = {"key", "owner", "workspace", "plan"}
+_UPDATED = {"key", "owner", "workspace", "plan", "sink"}
+_OF_A_SINK = ("sink.progress", "sink.id", "sink.etag")
 _PARTS = ("id", "owner_id", "key_id", "workspace_id")
 
 
@@ -47,6 +48,7 @@ class Known:
     owner_id: str
     workspace_id: str
     secret: str
+    sink_id: str
 
 
 def base_of(name: str, known: Known) -> Message:
@@ -73,17 +75,21 @@ def base_of(name: str, known: Known) -> Message:
         request.requests.add(key=known.secret, environment=1)
     if name == "RevokeKeys":
         request.validate_only = True
-    _fill_new(name, request)
+    _fill_new(name, request, known)
     if "update_mask" in fields:
         _fill_update(request, known)
     return request  # type: ignore[no-any-return]  # a message of whichever method
 
 
-def _fill_new(name: str, request: Any) -> None:
+def _fill_new(name: str, request: Any, known: Known) -> None:
     if name == "CreateOwner":
         request.owner_id = "new-owner"
     if name == "CreatePlan":
         request.name = "new-plan"
+    if name == "CreateSink":
+        request.sink.name, request.sink.http.url, request.sink.state = "New", "https://audit.invalid/", 2
+    if name in {"GetSink", "DeleteSink", "ReplaySink"}:
+        request.sink_id = known.sink_id
     if name == "CheckLimit":
         request.subject = "somebody"
         request.environment = 1
@@ -96,12 +102,16 @@ def _fill_update(request: Any, known: Known) -> None:
     if inner == "owner":
         wanted.owner_id = known.owner_id
     else:
-        wanted.id = {"key": known.key_id, "workspace": known.workspace_id, "plan": "free"}[inner]
+        ids = {"key": known.key_id, "workspace": known.workspace_id, "plan": "free", "sink": known.sink_id}
+        wanted.id = ids[inner]
     wanted.name = "free" if inner == "plan" else "Name"
+    if inner == "sink":
+        wanted.http.url = "https://audit.invalid/"
     masks = {
         "key": ["name", "description", "scopes", "metadata", "tags", "allowed_ips", "expires_at", "plan_id", "limits"],
         "owner": ["name", "metadata", "plan_id", "limits"],
         "workspace": ["name", "default_plan_id"],
+        "sink": ["name", "http"],
         "plan": ["name", "description", "limits", "max_keys_per_owner", "rotate_every", "suspend_overdue"],
     }
     request.update_mask.paths.extend(masks[inner])
@@ -148,7 +158,9 @@ def _is_map(field: Any) -> bool:
 
 
 def read_only(name: str, place: str) -> bool:
-    """Say whether a field is the server's to fill in, and so ignored in an update, whatever stands in it."""
+    """Say whether a field is the server's to fill in, and so ignored, whatever stands in it."""
+    if name.endswith("Sink") and place.startswith(_OF_A_SINK if name == "CreateSink" else _OF_A_SINK[:1]):
+        return True
     last = place.partition(":")[0].split(".")[-1]
     return name.startswith("Update") and (
         ".secrets." in place

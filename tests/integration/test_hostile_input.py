@@ -69,11 +69,20 @@ async def target(engines: dict[str, KeysteadServer], request: pytest.FixtureRequ
     """Lend a target for the way in that the test is parametrised with; the native engine's over gRPC when it is not."""
     way = getattr(request, "param", WAYS[0])
     server = engines["grpcio" if way.endswith("grpcio") else "native"]
-    known = Known(
-        server.told["sample_key_id"], "sample-customer", server.told["workspace_id"], server.told["sample_key"]
-    )
+    told = server.told
     async with client_for(server, way.partition(",")[0]) as client:
+        sink_id = await sink_of(client)
+        known = Known(told["sample_key_id"], "sample-customer", told["workspace_id"], told["sample_key"], sink_id)
         yield Target(server, client, known)
+
+
+async def sink_of(client: Client) -> str:
+    """Return the id of a sink that carries nothing, which is made when there is none."""
+    found = (await client.call("ListSinks")).must().sinks
+    if not found:
+        sink = {"name": "Paused", "http": {"url": "https://audit.invalid/"}, "state": "PAUSED"}
+        found = [(await client.call("CreateSink", sink=sink)).must().sink]
+    return str(found[0].id)
 
 
 def complaint(name: str, answer: Answer) -> str:

@@ -18,7 +18,7 @@ from tests.clients import STREAMS, Client, client_for
 from tests.polling import eventually
 from tests.prometheus import PrivatePrometheus
 from tests.servers import KeysteadServer, ServerFarm
-from tests.services import PrivateRedis, free_port
+from tests.services import PrivatePostgres, PrivateRedis, free_port
 from tests.streams import StreamClient
 
 SHOWN_WITHIN_S = 60.0
@@ -29,7 +29,7 @@ LARGE = limits_pb2.Limit(
 SECRET_OWNER = "owner-nobody-may-see"
 
 
-async def make_key(client: Client) -> Any:
+async def make_key(client: Client, **fields: Any) -> Any:
     """Make a key that may read invoices."""
     return (
         await client.call(
@@ -38,9 +38,8 @@ async def make_key(client: Client) -> Any:
             create_owner=True,
             name="n",
             environment="LIVE",
-            plan_id="enterprise",
-            limits=[LARGE],
             scopes=["read:invoices"],
+            **fields,
         )
     ).must()
 
@@ -48,9 +47,11 @@ async def make_key(client: Client) -> Any:
 async def make_traffic(client: Client) -> None:
     """Ask for everything that is counted, again and again: warm, cold, forged, denied, and calls that are refused."""
     while True:
-        made = await make_key(client)
+        made = await make_key(client, plan_id="enterprise", limits=[LARGE])
+        unlimited = await make_key(client, kind="SERVICE")
         for _ in range(40):
             await client.verify(made.secret, scope_expression="read:invoices", client_ip="192.0.2.7")
+            await client.verify(unlimited.secret)
         await client.verify(made.secret, scope_expression="write:invoices")
         await client.verify(made.secret + "x")
         await client.verify("k" * 10_000)
@@ -89,9 +90,13 @@ async def scrape(server: KeysteadServer, **headers: str) -> httpx2.Response:
 
 
 @pytest.fixture
-def watched(servers: ServerFarm, redis: PrivateRedis) -> KeysteadServer:
-    """Lend a server on Redis that also feeds an Entitlements service, which does not answer."""
-    return servers.start(entitlements_url=f"http://127.0.0.1:{free_port()}", redis=redis.url(2))
+def watched(servers: ServerFarm, own_postgres: PrivatePostgres, redis: PrivateRedis) -> KeysteadServer:
+    """Lend a server on PostgreSQL and Redis that also feeds an Entitlements service, which does not answer."""
+    return servers.start(
+        database=own_postgres.create_database("watched"),
+        entitlements_url=f"http://127.0.0.1:{free_port()}",
+        redis=redis.url(2),
+    )
 
 
 @pytest.fixture
@@ -149,7 +154,7 @@ async def test_counts_are_the_calls_that_were_made(servers: ServerFarm) -> None:
     """
     server = servers.start()
     async with client_for(server) as client:
-        made = await make_key(client)
+        made = await make_key(client, plan_id="enterprise", limits=[LARGE])
         for _ in range(100):
             await client.verify(made.secret, client_ip="192.0.2.7", operation="op-nobody-may-see")
         await client.verify("nonsense")

@@ -263,8 +263,8 @@ async def test_nobody_gains_an_environment(world: World, mine: str, other: str) 
     assert refused.status == "PERMISSION_DENIED"
 
 
-async def test_operators_call_the_workspace_service_alone(world: World) -> None:
-    """An operator key gets nowhere else, whatever the method, a management key makes and deletes no workspace, and
+async def test_operators_reach_nothing_of_any_tenant(world: World) -> None:
+    """An operator key calls no method that is not for operators, a management key makes and deletes no workspace, and
     nobody makes an operator key by a call.
     """
     operator = world.server.told["operator_key"]

@@ -13,8 +13,6 @@ from keystead.adapters.bcrypt.hashing import BcryptHasher, LaneSize
 from keystead.adapters.cryptography.keyring import MasterKeyring, decode_master_key
 from keystead.adapters.cryptography.signing import SigningKeyVault
 from keystead.adapters.files import data_directory
-from keystead.adapters.files.attempts import MappedAttempts
-from keystead.adapters.files.journal import MappedJournal
 from keystead.adapters.opentelemetry.ports import TracedHasher, TracedSnapshots
 from keystead.adapters.sql.checkpoints import SqlAuditKeys, SqlCheckpoints
 from keystead.adapters.sql.database import Database
@@ -24,10 +22,14 @@ from keystead.adapters.sql.events import SqlEventLog
 from keystead.adapters.sql.last_use import SqlLastUse
 from keystead.adapters.sql.masters import SqlMasters
 from keystead.adapters.sql.migration import check_schema
+from keystead.adapters.sql.refusals import SqlRefusals
 from keystead.adapters.sql.snapshots import SqlSnapshots
 from keystead.adapters.sql.units import SqlUnits
+from keystead.bootstrap.counting import Counting, NotCounting
 from keystead.bootstrap.limiting import Limiting
+from keystead.bootstrap.sinking import Sinking
 from keystead.bootstrap.usage_store import UsageStores, usage_stores
+from keystead.bootstrap.waking import Waking
 from keystead.config import ConfigError, Settings
 from keystead.events.checkpointing import Checkpointer
 from keystead.events.signing_key import CheckpointKey
@@ -50,24 +52,27 @@ from keystead.tenants.service import OwnerService, WorkspaceService
 from keystead.transport.dispatch import CallDispatcher, free_handlers, stream_handlers, unit_handlers
 from keystead.transport.services.audit_proofs import AuditProofHandlers
 from keystead.transport.services.entitlements import EntitlementHandlers
+from keystead.transport.services.erasure import ErasureHandlers
 from keystead.transport.services.events import EventHandlers, EventTailHandlers
 from keystead.transport.services.exports import ExportHandlers
 from keystead.transport.services.grants import GrantHandlers
 from keystead.transport.services.keys import KeyHandlers
 from keystead.transport.services.limiter import CheckHandlers, LimitHandlers
+from keystead.transport.services.nodes import NodeHandlers
 from keystead.transport.services.outcome_streams import OutcomeStreamHandlers
 from keystead.transport.services.outcomes import OutcomeHandlers
 from keystead.transport.services.owners import OwnerHandlers
 from keystead.transport.services.plans import EntitlingHandlers, PlanHandlers
 from keystead.transport.services.simulation import SimulationHandlers
+from keystead.transport.services.sinks import SinkHandlers, SinkTrialHandlers
 from keystead.transport.services.tailing import TailingHandlers
 from keystead.transport.services.usage import UsageHandlers
 from keystead.transport.services.verification import VerificationHandlers
 from keystead.transport.services.workspaces import WorkspaceHandlers
 from keystead.transport.streaming import OpenStreams
-from keystead.usage.errors import JournalFullError
 from keystead.usage.retention import Retention
-from keystead.verification.authentication import Authenticator, Refusals
+from keystead.verification.authentication import Authenticator
+from keystead.verification.failures import RefusedCalls
 from keystead.verification.freshness import Lease, Touches
 from keystead.verification.gauges import LimitGauges
 from keystead.verification.last_use import LastUses
@@ -89,31 +94,30 @@ class Core:
         database: Database,
         *,
         stores: UsageStores | None = None,
-        journal: MappedJournal | None = None,
-        attempts: MappedAttempts | None = None,
+        counting: Counting | None = None,
         verification_ids: SequentialIds | None = None,
         tracer: Tracer | None = None,
     ) -> None:
-        """Wire; nothing is connected to yet. Without ``journal`` no verdict is given, since none could be counted."""
+        """Wire; nothing is connected to yet. Without ``counting`` no verdict is given, since none is counted."""
         self.clock = SystemClock()
-        self.journal = journal
-        self.attempts = attempts
+        self.counting = counting
         self.ids = IdSource(self.clock)
         self.keyring = keyring
         self.database = database
         self.touches = Touches()
         self.lease = Lease(settings.staleness_bound_ms)
         self.uses = LastUses()
-        self.refusals = Refusals()
         self.hasher = BcryptHasher(cost=settings.bcrypt_cost, lanes=_lanes(settings))
         self.units = SqlUnits(database, clock=self.clock, ids=self.ids, on_commit=self._touch)
+        self.waking = Waking(settings, database, ids=self.ids, clock=self.clock)
         self.log = SqlEventLog(database)
         self.audit = SqlAuditReader(database)
         self.last_uses = SqlLastUse(database)
         self.masters = SqlMasters(database, clock=self.clock)
         self.retention = retention_of(settings)
         self._wire_tenants()
-        self._wire_audit()
+        self._wire_audit(settings)
+        self.sinking = Sinking(settings, database, keyring, ids=self.ids, clock=self.clock)
         self._wire_usage(stores or UsageStores.of_database(database))
         self._wire_limits(settings)
         self._wire_verification(settings, verification_ids or SequentialIds("ver"), tracer)
@@ -137,8 +141,11 @@ class Core:
         self.tiers = TierService(plans=self.plans, owners=self.owners, workspaces=self.workspaces)
         self.installation = Installation(tenancy=self.tenancy, keys=self.keys, clock=self.clock)
 
-    def _wire_audit(self) -> None:
-        """Wire what proves the event log."""
+    def _wire_audit(self, settings: Settings) -> None:
+        """Wire what proves the event log, and what waits to be told there."""
+        threshold = settings.failed_attempts_alert
+        self.refusals = SqlRefusals(self.database, clock=self.clock, ids=self.ids, threshold=threshold)
+        self.refused_calls = RefusedCalls(self.counting.refusals if self.counting else NotCounting(), self.clock)
         self.checkpoints = SqlCheckpoints(self.database)
         self.checkpoint_key = CheckpointKey(SqlAuditKeys(self.database, self.clock), SigningKeyVault(self.keyring))
         self.checkpointer = Checkpointer(
@@ -174,14 +181,15 @@ class Core:
             clock=self.clock,
             limits=Limits(settings.cached_secrets, settings.serve_stale),
         )
-        nowhere = _NoJournal()
+        nowhere, counting = NotCounting(), self.counting
         self.verification = VerificationService(
             self.resolver,
             self.uses,
-            self.journal or nowhere,
+            counting.journal if counting else nowhere,
             self.clock,
             ids=ids,
-            attempts=self.attempts or nowhere,
+            attempts=counting.attempts if counting else nowhere,
+            refusals=counting.refusals if counting else nowhere,
             limiter=self.limiting.limiter,
         )
 
@@ -192,8 +200,9 @@ class Core:
         verification = VerificationHandlers(self.verification)
         return CallDispatcher(
             authenticator=Authenticator(self.resolver, self.uses, self.clock),
-            refusals=self.refusals,
+            refusals=self.refused_calls,
             units=self.units,
+            propagated=self.waking.propagation.wait,
             memory=ReplyMemory(self.keyring, self.clock),
             verification=verification,
             stream_handlers=stream_handlers(
@@ -212,6 +221,8 @@ class Core:
                 AuditProofHandlers(self.checkpointer, self.audit, self.checkpoint_key),
                 SimulationHandlers(self.usage, self.units, self.clock),
                 EventHandlers(self.audit, page_tokens),
+                NodeHandlers(self.waking.nodes),
+                SinkTrialHandlers(self.sinking.service, self.units, self.sinking.destinations, self.ids, self.clock),
             ),
             handlers=unit_handlers(
                 KeyHandlers(self.keys, identifier, self.usage, page_tokens, self.clock),
@@ -221,6 +232,8 @@ class Core:
                 PlanHandlers(self.plans, self.tiers, page_tokens),
                 EntitlingHandlers(self.tiers),
                 LimitHandlers(self.gauges),
+                ErasureHandlers(),
+                SinkHandlers(self.sinking.service, page_tokens),
             ),
         )
 
@@ -239,9 +252,10 @@ class Core:
                 await self.masters.register(master_id, check)
 
     def _touch(self, changes: Sequence[Change]) -> None:
-        """Make what a committed unit changed old in this process at once (P3)."""
+        """Make what a committed unit changed old in this process at once, and soon in the others (P3)."""
         for change in changes:
             self.touches.touch(change.touches)
+        self.waking.committed()
 
 
 @asynccontextmanager
@@ -256,23 +270,20 @@ async def core(
     async with AsyncExitStack() as stack:
         database = Database.connect(settings.database_url, settings=database_settings(settings))
         stack.push_async_callback(database.close)
-        counting = usage_stores(settings, database, retention_of(settings))
-        stores = await stack.enter_async_context(counting) if serving else None
+        counted = usage_stores(settings, database, retention_of(settings))
+        stores = await stack.enter_async_context(counted) if serving else None
         known = await SqlMasters(database, clock=SystemClock()).registered()
         keyring = open_keyring(settings, create=create and not known)
         verification_ids = SequentialIds("ver")
-        journal = _open_journal(settings, verification_ids.process) if serving else None
-        attempts = _open_attempts(settings, journal) if journal is not None else None
-        for closed in (journal, attempts):
-            if closed is not None:
-                stack.callback(closed.let_go)
+        counting = Counting.begun(settings, verification_ids.process) if serving else None
+        if counting is not None:
+            stack.callback(counting.let_go)
         made = Core(
             settings,
             keyring,
             database,
             stores=stores,
-            journal=journal,
-            attempts=attempts,
+            counting=counting,
             verification_ids=verification_ids,
             tracer=tracer,
         )
@@ -285,48 +296,11 @@ async def core(
         yield made
 
 
-class _NoJournal:
-    """Stands where a process gives no verdicts."""
-
-    def append(self, *_: object, **__: object) -> None:
-        """Refuse the verdict."""
-        raise JournalFullError
-
-    count = append
-
-
 def _cold_way(store: SnapshotStore, hasher: SecretHasher, tracer: Tracer | None) -> tuple[SnapshotStore, SecretHasher]:
     """Return what finds and proves a secret, in spans when there is a tracer."""
     if tracer is None:
         return store, hasher
     return TracedSnapshots(store, tracer), TracedHasher(hasher, tracer)
-
-
-def _open_journal(settings: Settings, process: str) -> MappedJournal:
-    try:
-        return MappedJournal.open(
-            settings.data_dir,
-            process=process,
-            clock=SystemClock(),
-            segments_max=settings.journal_segments,
-            when_full=settings.journal_when_full,
-        )
-    except OSError as error:
-        raise data_directory.DataDirectoryError(
-            settings.data_dir / "journal", f"cannot be written to ({error.strerror})"
-        ) from error
-
-
-def _open_attempts(settings: Settings, journal: MappedJournal) -> MappedAttempts:
-    try:
-        return MappedAttempts.open(
-            journal.directory.path, journal_id=journal.journal_id, when_full=settings.journal_when_full
-        )
-    except OSError as error:
-        journal.let_go()
-        raise data_directory.DataDirectoryError(
-            settings.data_dir / "journal", f"cannot be written to ({error.strerror})"
-        ) from error
 
 
 def open_keyring(settings: Settings, *, create: bool) -> MasterKeyring:

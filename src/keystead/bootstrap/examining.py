@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import bcrypt
@@ -48,6 +49,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     yield _data_directory(settings)
     yield _hashing(settings)
     yield _listeners(settings)
+    if settings.sink_files is not None:
+        yield _sink_files(settings.sink_files)
     if settings.redis:
         yield await _redis(settings)
     try:
@@ -99,6 +102,15 @@ def _data_directory(settings: Settings) -> Finding:
     if path.stat().st_mode & 0o077:
         return Finding("data directory", "warning", f"{path} can be read by others", f"chmod 700 {path}")
     return Finding("data directory", "ok", str(path))
+
+
+def _sink_files(path: Path) -> Finding:
+    """Say whether sinks can write files; until they can, they wait."""
+    if not path.is_dir():
+        return Finding("sink files", "failed", f"{path} is no directory", f"make it: mkdir -m 700 {path}")
+    if not os.access(path, os.W_OK | os.X_OK):
+        return Finding("sink files", "failed", f"{path} cannot be written to", "give it to the server's user")
+    return Finding("sink files", "ok", str(path))
 
 
 def _hashing(settings: Settings) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from keystead.adapters.files import data_directory
 from keystead.adapters.sql import migration
@@ -20,10 +21,14 @@ from keystead.tenants.model import BOTH_ENVIRONMENTS, SYSTEM_WORKSPACE_ID, Tenan
 from keystead.worker.retention import UsageKeeper
 
 
-def migrate(settings: Settings) -> tuple[str | None, str]:
-    """Bring the database's schema to this version's; return the revisions before and after. Runs a loop of its own."""
+def migrate(settings: Settings, *, alone: bool = False) -> tuple[str | None, str]:
+    """Bring the database's schema to this version's; return the revisions before and after. Runs a loop of its own.
+
+    With ``alone`` it is refused, rather than waited, while another process serves from the data directory.
+    """
     data_directory.prepare(settings.data_dir)
-    return asyncio.run(_migrate(settings))
+    with data_directory.locked(settings.data_dir) if alone else nullcontext():
+        return asyncio.run(_migrate(settings))
 
 
 async def _migrate(settings: Settings) -> tuple[str | None, str]:

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from keystead import __version__
 from keystead.adapters.prometheus.collector import Metric
 from keystead.bootstrap.limit_metrics import LIMITS
+from keystead.bootstrap.refusal_metrics import REFUSED
+from keystead.bootstrap.sink_metrics import SINKS
+from keystead.bootstrap.waking_metrics import WAKING
 from keystead.bootstrap.watched import (
     Watched,
     attempts,
@@ -205,6 +208,18 @@ _LOG: Sequence[Metric[Watched]] = (
         "Events without a place in the log yet, when it was last read.",
         of(follower, lambda it: it.unplaced),
     ),
+    Metric(
+        "keystead_log_rewritten_workspaces",
+        "gauge",
+        "Workspaces whose log was not the one that was signed when this process last looked: somebody touched it.",
+        lambda it: None if it.checkpoints is None else it.checkpoints.rewritten,
+    ),
+    Metric(
+        "keystead_log_forgotten_total",
+        "counter",
+        "Events that this process has deleted because their workspace's retention was over; their hashes stay.",
+        lambda it: None if it.cuts is None else it.cuts.events_forgotten,
+    ),
 )
 
 _USAGE: Sequence[Metric[Watched]] = (
@@ -285,7 +300,7 @@ _USAGE: Sequence[Metric[Watched]] = (
         "keystead_attempts_dropped_total",
         "counter",
         "Verdicts about no key that were given and not counted, since there was no room.",
-        lambda it: None if it.core.attempts is None else it.core.attempts.dropped,
+        lambda it: None if it.core.counting is None else it.core.counting.attempts.dropped,
     ),
     Metric(
         "keystead_outcomes_total",
@@ -339,6 +354,9 @@ GROUPS: Mapping[str, Sequence[Metric[Watched]]] = {
     "Verification": _VERIFICATION,
     "Limits": LIMITS,
     "The event log": _LOG,
+    "Revocation": WAKING,
+    "Refusals": REFUSED,
+    "Sinks": SINKS,
     "Usage": _USAGE,
 }
 METRICS: Sequence[Metric[Watched]] = tuple(metric for group in GROUPS.values() for metric in group)

@@ -7,20 +7,26 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from keystead.adapters.bcrypt.hashing import Pool
-from keystead.adapters.files.attempts_reading import MappedAttemptPages
+from keystead.adapters.files.counter_pages import MappedPages
 from keystead.adapters.files.journal import MappedJournal
 from keystead.adapters.files.journal_reading import MappedStretches
 from keystead.adapters.prometheus.collector import Reading
 from keystead.bootstrap.core import Core
+from keystead.events.refusals import RefusalPage, Refused
 from keystead.kernel.measures import Histogram
 from keystead.transport.measuring import CallMeasures
 from keystead.usage.journals import JournalSummary
+from keystead.usage.model import Attempt, AttemptPage
 from keystead.worker.attempts import AttemptFlusher
+from keystead.worker.checkpoints import CheckpointKeeper
 from keystead.worker.entitlements import FeedStatus
 from keystead.worker.follower import LogFollower
 from keystead.worker.journals import JournalWatch
+from keystead.worker.log_cuts import LogKeeper
 from keystead.worker.loop import Loop
 from keystead.worker.outcomes import OutcomeJoiner
+from keystead.worker.refusals import RefusalStager, RefusalTeller
+from keystead.worker.sinks import SinkCarrier
 from keystead.worker.usage import UsageFlusher
 
 
@@ -35,10 +41,16 @@ class Watched:
     flusher: UsageFlusher | None = None
     stretches: MappedStretches | None = None
     attempts: AttemptFlusher | None = None
-    pages: MappedAttemptPages | None = None
+    pages: MappedPages[Attempt, AttemptPage] | None = None
     joiner: OutcomeJoiner | None = None
     journals: JournalWatch | None = None
     feed: FeedStatus | None = None
+    refusals: MappedPages[Refused, RefusalPage] | None = None
+    stager: RefusalStager | None = None
+    teller: RefusalTeller | None = None
+    checkpoints: CheckpointKeeper | None = None
+    cuts: LogKeeper | None = None
+    sinks: SinkCarrier | None = None
 
 
 Part = TypeVar("Part")
@@ -56,7 +68,7 @@ def of(part: Callable[[Watched], Part | None], read: Callable[[Part], Reading]) 
 
 def journal(watched: Watched) -> MappedJournal | None:
     """This process's journal."""
-    return watched.core.journal
+    return None if watched.core.counting is None else watched.core.counting.journal
 
 
 def follower(watched: Watched) -> LogFollower | None:
@@ -120,6 +132,8 @@ def reader_lags(watched: Watched) -> Mapping[str, float]:
         lags_ms["usage"] = now_ms - watched.flusher.complete_until_ms
     if watched.pages is not None:
         lags_ms["attempts"] = now_ms - watched.pages.seen_until_ms()
+    if watched.refusals is not None:
+        lags_ms["refusals"] = now_ms - watched.refusals.seen_until_ms()
     if watched.feed is not None and watched.feed.sending and watched.feed.told_to_ms:
         lags_ms["entitlements"] = now_ms - watched.feed.told_to_ms
     return {reader: max(0, lag_ms) / 1_000 for reader, lag_ms in lags_ms.items()}

@@ -168,6 +168,7 @@ application = Application(
         "doctor": Entry("keystead.cli.doctor:doctor", "Check the settings against the running world."),
         "config": Entry("keystead.cli.config:config", "Print every setting and what it is now."),
         "journals": Entry("keystead.cli.journals:journals", "Look after the journals that usage is counted from."),
+        "nodes": Entry("keystead.cli.nodes:nodes", "See the processes that serve."),
         "workspaces": Entry("keystead.cli.workspaces:workspaces", "Make and look after workspaces."),
         "owners": Entry("keystead.cli.owners:owners", "Make and look after owners, the platform's customers."),
         "keys": Entry("keystead.cli.keys:keys", "Make, find, rotate and revoke keys."),
@@ -178,6 +179,7 @@ application = Application(
             "keystead.cli.audit:audit",
             "Read the log of everything that happened, and prove that nobody has rewritten it.",
         ),
+        "sinks": Entry("keystead.cli.sinks:sinks", "Make and look after sinks, which carry the event log elsewhere."),
     },
 )
 click.version_option(__version__, prog_name="keystead", message="%(prog)s %(version)s")(application)

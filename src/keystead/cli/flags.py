@@ -12,6 +12,11 @@ Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs; errors too.")
 YES_FLAG = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
+WAIT_FLAG = click.option(
+    "--wait",
+    is_flag=True,
+    help="Return when no server admits it any more; one that is gone is waited for as long as it may vouch for keys.",
+)
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 

@@ -50,7 +50,7 @@ def up(*, demo: bool, as_json: bool, **flags: Any) -> None:
     """
     settings = settings_from(flags)
     files = KeyFiles(settings.data_dir)
-    migrate(settings)
+    migrate(settings, alone=True)
     asyncio.run(_make_what_is_missing(settings, files))
     saved = files.read(database_name(settings))
     serve_until_stopped(settings, greet=_Greeting(settings, files, saved, as_json=as_json, demo=demo))

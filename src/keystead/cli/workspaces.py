@@ -59,24 +59,32 @@ def get(session: Session, *, workspace_id: str | None) -> None:
     examples=(
         'keystead workspaces update wsp_01HZX… --name "Acme Platform"',
         "keystead workspaces update wsp_01HZX… --default-plan starter",
+        "keystead workspaces update wsp_01HZX… --audit-retention-days 400",
     ),
 )
 @_WORKSPACE_ID
 @click.option("--name", help="What people call it.")
 @click.option("--default-plan", metavar="PLAN", help="The plan, by id or name, of customers' keys without another.")
 @click.option("--clear-default-plan", is_flag=True, help="Leave customers' keys without another plan unlimited.")
+@click.option(
+    "--audit-retention-days",
+    type=click.IntRange(0, 36_500),
+    help="How long its events are kept: 30 days at least, 0 for ever.",
+)
 @click.option("--etag", default="", help="Refuse when the workspace was changed since it had this etag.")
 @speaks_to_server(mutates=True)
 def update(session: Session, *, workspace_id: str, name: str | None, etag: str, **given: Any) -> None:
-    """Change the name of a workspace, or its default plan.
+    """Change the name of a workspace, its default plan, or how long its events are kept.
 
     Only what is given changes. Its brand stays: it stands in every secret of the workspace.
     """
     if given["default_plan"] and given["clear_default_plan"]:
         raise click.UsageError("--clear-default-plan contradicts --default-plan")
-    changed = {} if name is None else {"name": name}
+    changed: Message = {} if name is None else {"name": name}
     if given["default_plan"] or given["clear_default_plan"]:
         changed["defaultPlanId"] = given["default_plan"] or ""
+    if given["audit_retention_days"] is not None:
+        changed["auditRetentionDays"] = given["audit_retention_days"]
     if not changed:
         raise click.UsageError("nothing to change was given")
     message = {"workspace": {"id": workspace_id, "etag": etag, **changed}, "updateMask": ",".join(changed)}
@@ -103,6 +111,7 @@ def _print_workspace(workspace: Message) -> None:
         ("workspace", workspace["id"]),
         ("brand", workspace["brand"]),
         ("default plan", workspace["defaultPlanId"]),
+        ("events kept", f"{days:,} days" if (days := workspace["auditRetentionDays"]) else "for ever"),
         ("created", exactly(workspace.get("createdAt"), past(workspace.get("createdAt")))),
         ("updated", exactly(workspace.get("updatedAt"), past(workspace.get("updatedAt")))),
         ("etag", workspace["etag"]),

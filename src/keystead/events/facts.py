@@ -11,7 +11,10 @@ from keystead.events.export import Entry
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A record's fields as text, empty where it has none, and its moment in milliseconds since 1970."""
+    """A record's fields as text, empty where it has none, and its moments in milliseconds since 1970.
+
+    What is told once for many has their number as ``count`` and began at ``first_at_ms``; any other counts as one.
+    """
 
     id: str
     workspace_id: str
@@ -25,6 +28,10 @@ class Facts:
     reason: str
     request_id: str
     result: str
+    count: int
+    first_at_ms: int
+    method: str
+    presented: str
     client_ip: str
     user_agent: str
 
@@ -33,13 +40,13 @@ def facts_of(entry: Entry) -> Facts:
     """Read a record and what is private beside it."""
     record: dict[str, Any] = json.loads(entry.record)
     private: dict[str, Any] = json.loads(entry.private)
-    moment = record.get("occurred_at_ms")
-    actor = record.get("actor")
+    moment = _number(record, "occurred_at_ms")
+    actor, group = record.get("actor"), record.get("group")
     return Facts(
         id=_text(record, "id"),
         workspace_id=_text(record, "workspace_id"),
         environment=_text(record, "environment"),
-        occurred_at_ms=moment if type(moment) is int else 0,
+        occurred_at_ms=moment or 0,
         action=_text(record, "action"),
         actor_type=_text(actor, "type"),
         actor_id=_text(actor, "id"),
@@ -48,9 +55,18 @@ def facts_of(entry: Entry) -> Facts:
         reason=_text(record, "reason"),
         request_id=_text(record, "request_id"),
         result=_text(record, "result"),
+        count=_number(group, "count") or 1,
+        first_at_ms=_number(group, "first_at_ms") or moment or 0,
+        method=_text(group, "method"),
+        presented=_text(group, "presented"),
         client_ip=_text(private.get("client_ip"), "value"),
         user_agent=_text(private.get("user_agent"), "value"),
     )
+
+
+def _number(found: Any, name: str) -> int | None:
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if type(value) is int else None
 
 
 def _text(found: Any, name: str) -> str:

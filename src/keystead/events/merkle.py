@@ -126,7 +126,11 @@ class Tree:
 
     def _hash(self, leaves: range) -> bytes:
         """Hash a range that begins where a subtree of its largest full size does."""
-        frontier, start = b"", leaves.start
+        start, length = leaves.start, len(leaves)
+        if length and length & (length - 1) == 0:  # a full subtree, as nearly all are: it is there
+            height = length.bit_length() - 1
+            return self._levels[height][start >> height]
+        frontier = b""
         for height in range(len(leaves).bit_length() - 1, -1, -1):
             if len(leaves) >> height & 1:
                 frontier += self._levels[height][start >> height]

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keystead.events.merkle import leaf_hash
-from keystead.kernel.change import Action, Change, Origin
+from keystead.kernel.change import Action, Change, Group, Origin
 from keystead.kernel.walls import BOTH_ENVIRONMENTS, Environment, TenantScope
 
 SALT_BYTES = 16
+REFUSED = "refused"
+"""The result in the record of what was refused; what was done has none."""
+
 _ENDLESS_MS = 1 << 62
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -109,6 +112,27 @@ class EventFilter:
         return (actions is None or event.action in actions) and all(given in {"", found} for given, found in asked)
 
 
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """Beside which events: all that is given must hold. ``key_id`` is whom they are about, or who did it.
+
+    ``before_ms`` is when they happened at the latest, not included; None is any time.
+    """
+
+    owner_id: str = ""
+    key_id: str = ""
+    client_ip: str = ""
+    before_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """A workspace, and for how many days its events are kept; 0 is for ever."""
+
+    workspace_id: str
+    days: int
+
+
 def canonical(value: object) -> str:
     """Write JSON with sorted keys and no spaces; the same value has the same bytes for ever."""
     return _ENCODER.encode(value)
@@ -130,7 +154,7 @@ def make_event(
             salt = random_bytes(SALT_BYTES)
             private[name] = {"salt": salt.hex(), "value": value}
             committed[name] = commitment(salt, value)
-    record = {
+    record: dict[str, object] = {
         "id": event_id,
         "workspace_id": change.workspace_id,
         "environment": change.environment,
@@ -144,6 +168,8 @@ def make_event(
         "request_id": origin.request_id,
         "committed": committed,
     }
+    if change.group is not None:
+        record |= {"result": REFUSED, "group": _record_of(change.group)}
     return Event(
         id=event_id,
         workspace_id=change.workspace_id,
@@ -159,3 +185,13 @@ def make_event(
         record=canonical(record),
         private=canonical(private),
     )
+
+
+def _record_of(group: Group) -> dict[str, object]:
+    return {
+        "count": group.count,
+        "first_at_ms": group.first_at_ms,
+        "last_at_ms": group.last_at_ms,
+        "method": group.method,
+        "presented": group.presented,
+    }

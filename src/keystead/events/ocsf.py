@@ -1,27 +1,33 @@
 """The log as OCSF 1.8 events, one on each line, for a SIEM that knows the schema.
 
-What was done to keys, owners, plans and workspaces is Entity Management (class 3004). The record and its proof stand
-in ``unmapped.keystead`` as they do in the JSON Lines form, and the rest is a function of it. The first line and the
-checkpoint are base events (class 0) at the time 0, for neither has one that could be proven.
+What was done to keys, owners, plans and workspaces is Entity Management (class 3004), a failed authentication is
+Authentication (3002) and a refused call is API Activity (6003), told once with how often it happened. The record and
+its proof stand in ``unmapped.keystead`` as they do in the JSON Lines form, and the rest is a function of it. The first
+line and the checkpoint are base events (class 0) at the time 0, for neither has one that could be proven.
 """
 
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from typing import Any
 
 from keystead.events.export import End, Entry, Head, LineError, Part, json_of, part_of
 from keystead.events.facts import Facts, facts_of
-from keystead.events.model import canonical
+from keystead.events.model import REFUSED, canonical
+from keystead.kernel.change import Action
 
 VERSION = "1.8.0"
 
 _OTHER = 99
-_ENTITY_MANAGEMENT = 3004
-_IDENTITY_AND_ACCESS = 3
-_INFORMATIONAL, _LOW = 1, 2
+_AUTHENTICATION, _ENTITY_MANAGEMENT, _API_ACTIVITY = 3002, 3004, 6003
+_IDENTITY_AND_ACCESS, _APPLICATION_ACTIVITY = 3, 6
+_INFORMATIONAL, _LOW, _MEDIUM = 1, 2, 3
+_LOGON = 1
 _SUCCESS, _FAILURE = 1, 2
 _PRODUCT = {"name": "Keystead", "vendor_name": "Keystead"}
+
+_UNKNOWN = "unknown"
 
 # The ends of our actions, and OCSF's activities of Entity Management that mean the same.
 _ACTIVITIES = {
@@ -65,24 +71,85 @@ def ocsf_event(part: Part) -> dict[str, Any]:
     if isinstance(part, End):
         return _frame("Checkpoint", "The checkpoint that the events before lead to.", part)
     facts = facts_of(part)
+    if facts.action.startswith("authentication."):
+        return _authentication(part, facts)
+    if facts.action == Action.CALL_REFUSED:
+        return _refused_call(part, facts)
     activity = _ACTIVITIES.get(facts.action.rpartition(".")[2], _OTHER)
     event: dict[str, Any] = {
         **_base(part, _IDENTITY_AND_ACCESS, _ENTITY_MANAGEMENT, activity, facts.action),
+        **_told(part, facts, "Entity Management"),
         "actor": _actor(facts),
         "comment": facts.reason,
         "entity": _entity(facts),
-        "message": f"{facts.action} {facts.target}".rstrip(),
-        "metadata": _metadata(part, facts),
-        "time": facts.occurred_at_ms,
-        "type_name": f"Entity Management: {facts.action}",
     }
-    refused = facts.result == "refused"
+    refused = facts.result == REFUSED
     event |= {"status_id": _FAILURE if refused else _SUCCESS, "severity_id": _LOW if refused else _INFORMATIONAL}
+    return event
+
+
+def _authentication(entry: Entry, facts: Facts) -> dict[str, Any]:
+    """Tell of secrets that authenticated nobody, or of who presented too many of them."""
+    failed = facts.action == Action.AUTHENTICATION_FAILED
+    by_key = {"credential_uid": facts.target, "uid": facts.target}
+    user = by_key if facts.target else {"name": facts.presented or _UNKNOWN}
+    return {
+        **_base(entry, _IDENTITY_AND_ACCESS, _AUTHENTICATION, _LOGON if failed else _OTHER, facts.action),
+        **_told(entry, facts, "Authentication"),
+        **_often(facts),
+        "auth_protocol": "API key",
+        "auth_protocol_id": _OTHER,
+        "service": {"name": _PRODUCT["name"]},
+        "severity_id": _LOW if failed else _MEDIUM,
+        "user": {**user, "type": "key", "type_id": _OTHER},
+    }
+
+
+def _refused_call(entry: Entry, facts: Facts) -> dict[str, Any]:
+    """Tell of calls of Keystead's own methods whose caller might not make them."""
+    event = {
+        **_base(entry, _APPLICATION_ACTIVITY, _API_ACTIVITY, _OTHER, facts.action),
+        **_told(entry, facts, "API Activity"),
+        **_often(facts),
+        "actor": _actor(facts),
+        "api": {"operation": facts.method or _UNKNOWN, "service": {"name": _PRODUCT["name"]}},
+        "severity_id": _LOW,
+    }
+    return {"src_endpoint": {"name": _UNKNOWN}, **event}
+
+
+def _told(entry: Entry, facts: Facts, kind: str) -> dict[str, Any]:
+    """Tell what an event of any class does."""
+    event: dict[str, Any] = {
+        "message": f"{facts.action} {facts.target}".rstrip(),
+        "metadata": _metadata(entry, facts),
+        "time": facts.occurred_at_ms,
+        "type_name": f"{kind}: {facts.action}",
+    }
     if facts.client_ip:
-        event["src_endpoint"] = {"ip": facts.client_ip}
+        event["src_endpoint"] = {"ip" if _is_address(facts.client_ip) else "name": facts.client_ip}
     if facts.user_agent:
         event["http_request"] = {"user_agent": facts.user_agent}
     return event
+
+
+def _often(facts: Facts) -> dict[str, Any]:
+    """Tell how often something was refused, since when, until when and why."""
+    return {
+        "count": facts.count,
+        "end_time": facts.occurred_at_ms,
+        "start_time": facts.first_at_ms,
+        "status_code": facts.reason,
+        "status_id": _FAILURE,
+    }
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _frame(name: str, message: str, part: Part) -> dict[str, Any]:
@@ -118,7 +185,7 @@ def _metadata(entry: Entry, facts: Facts) -> dict[str, Any]:
 def _actor(facts: Facts) -> dict[str, Any]:
     if facts.actor_type == "key":
         return {"user": {"credential_uid": facts.actor_id, "type_id": _OTHER, "type": "key", "uid": facts.actor_id}}
-    return {"app_name": facts.actor_id}
+    return {"app_name": facts.actor_id or facts.actor_type}
 
 
 def _entity(facts: Facts) -> dict[str, Any]:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from keystead.events.checkpoints import KeptCheckpoint
-from keystead.events.model import Cursor, Event, EventFilter
+from keystead.events.model import Cursor, Erasure, Event, EventFilter, Retained
 from keystead.events.notes import Signer
+from keystead.kernel.change import Change, Origin
 from keystead.kernel.paging import Page, PageRequest
 from keystead.kernel.walls import TenantScope
+
+UNPLACED_MAX = 5_000
+"""So many events that touch something are read before they have their places; more wait only for a frozen sequencer."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
     """What one poll sees, in one consistent read: placed events after the cursor, and those not placed yet.
 
-    Unplaced events are seen so that a reader never depends on the sequencer; they come again once they are placed.
-    ``more`` says that there is more than the page holds of either.
+    Unplaced events are seen so that a reader never depends on the sequencer; they come again once they are placed. Of
+    those that touch nothing one is seen at most, which says that there are some. ``more`` says that more are placed
+    than the page holds, ``hidden`` that more are unplaced: those are seen only when others have got their places.
     """
 
     placed: Sequence[Event]
     unplaced: Sequence[Event]
     more: bool
+    hidden: bool = False
 
 
 class EventLog(Protocol):
@@ -144,4 +151,71 @@ class AuditReader(Leaves, Protocol):
 
     async def since(self, scope: TenantScope, wanted: EventFilter, after_index: int, limit: int) -> Sequence[Event]:
         """Return at most ``limit`` placed events after ``after_index``, by leaf index; -1 is before the first."""
+        ...
+
+    async def first_index(self, workspace_id: str) -> int:
+        """Return the index of the first event that is kept: 0 until the log is cut."""
+        ...
+
+
+class EventRepository(Protocol):
+    """What may be done to events that have happened: less is kept of them, and their hashes never change."""
+
+    async def erase(self, workspace_id: str, wanted: Erasure, *, limit: int) -> int:
+        """Erase what is private beside at most ``limit`` events, the oldest first; return beside how many."""
+        ...
+
+    async def cut(self, point: KeptCheckpoint, *, now_ms: int) -> int | None:
+        """Declare gone what ``point`` covers, and return the first index until now; None when as much is gone."""
+        ...
+
+
+class EventUnit(Protocol):
+    """The part of a unit of work in which events themselves are changed."""
+
+    @property
+    def events(self) -> EventRepository:
+        """The events."""
+        ...
+
+    def record(self, change: Change) -> None:
+        """Note a change; it is stored as an event when the unit commits, in the same transaction (P6)."""
+        ...
+
+
+class EventUnits(Protocol):
+    """Opens such units."""
+
+    def begin(self, scope: TenantScope | None, origin: Origin) -> AbstractAsyncContextManager[EventUnit]:
+        """Open a unit that commits when its block ends and rolls back when it raises."""
+        ...
+
+
+class LogShelf(Protocol):
+    """The logs of all workspaces as what takes room, outside the units of work."""
+
+    async def begin_turn(self, *, now_ms: int, every_ms: int) -> bool:
+        """Say whether a turn over all workspaces is due, and note that it is begun: one node alone is told so."""
+        ...
+
+    async def workspaces(self, *, after: str, limit: int) -> Sequence[Retained]:
+        """Return at most ``limit`` workspaces past the id ``after``, in their order."""
+        ...
+
+    async def cut_point(self, workspace_id: str, *, before_ms: int) -> KeptCheckpoint | None:
+        """Return the last checkpoint that covers events from before ``before_ms`` alone, which all sinks have carried.
+
+        None when there is none beyond the last cut.
+        """
+        ...
+
+    async def sweep(self, workspace_id: str, *, limit: int) -> int:
+        """Delete at most ``limit`` events that are declared gone, and keep their hashes; return how many.
+
+        Raises ``LogRewrittenError``, and deletes nothing, where some are missing already.
+        """
+        ...
+
+    async def thin_checkpoints(self, workspace_id: str, *, before_ms: int) -> int:
+        """Of the checkpoints from before ``before_ms`` keep the last of each day (UTC); return how many went."""
         ...

@@ -28,6 +28,10 @@ COLUMNS = (
     "client_ip",
     "user_agent",
     "request_id",
+    "result",
+    "count",
+    "method",
+    "presented",
 )
 """The names of the columns but the last."""
 
@@ -75,6 +79,10 @@ def _values(entry: Entry) -> list[str]:
         facts.client_ip,
         facts.user_agent,
         facts.request_id,
+        facts.result or "done",
+        str(facts.count),
+        facts.method,
+        facts.presented,
     )
     return [str(entry.index), _moment(facts.occurred_at_ms), *map(_harmless, told)]
 

@@ -19,6 +19,7 @@ from keystead.events.findings import Fault, Finding, Findings
 from keystead.events.merkle import leaf_hash, root_from_inclusion
 from keystead.events.model import commitment
 from keystead.events.order import Order, Strange
+from keystead.kernel.change import Action
 
 Lines = Callable[[], Iterable[bytes]]
 """Opens the export and returns its lines with their line ends; a line may be given in pieces when it is too long."""
@@ -33,7 +34,8 @@ class Report:
 
     ``events`` counts the records that prove themselves, ``first_at_ms`` and ``last_at_ms`` are the earliest and the
     latest moment among them; ``findings`` are at most 100 of ``findings_count``. ``checkpoint`` is None when the export
-    has none that the key vouches for, and then nothing in it is proven.
+    has none that the key vouches for, and then nothing in it is proven. ``cut_index`` is the record that tells that the
+    log was cut where the export begins; None when there is none.
     """
 
     workspace_id: str = ""
@@ -44,6 +46,7 @@ class Report:
     checkpoint: Checkpoint | None = None
     findings: tuple[Finding, ...] = ()
     findings_count: int = 0
+    cut_index: int | None = None
 
     @property
     def intact(self) -> bool:
@@ -156,6 +159,7 @@ class _Reading:
         self._events = 0
         self._first_at_ms: int | None = None
         self._last_at_ms: int | None = None
+        self._cut_index: int | None = None
         self._first_index = self._begin()
         self._order = Order(self._first_index, findings)
 
@@ -188,6 +192,7 @@ class _Reading:
             checkpoint=self._checkpoint,
             findings=tuple(self._findings.kept),
             findings_count=self._findings.count,
+            cut_index=self._cut_index,
         )
 
     def _begin(self) -> int:
@@ -231,6 +236,8 @@ class _Reading:
             self._findings.changed(entry.index, number, "its line is not as it was written")
         else:
             self._see_moment(record.get("occurred_at_ms"))
+            if _first_index_of_cut(record) == self._first_index:
+                self._cut_index = entry.index
 
     def _is_proven(self, entry: Entry) -> bool:
         leaf = leaf_hash(entry.record.encode())
@@ -245,6 +252,13 @@ class _Reading:
             return
         self._first_at_ms = occurred_at_ms if self._first_at_ms is None else min(self._first_at_ms, occurred_at_ms)
         self._last_at_ms = occurred_at_ms if self._last_at_ms is None else max(self._last_at_ms, occurred_at_ms)
+
+
+def _first_index_of_cut(record: dict[str, Any]) -> object:
+    """Return from where on events are kept since a cut, when ``record`` is one that proves itself and tells of it."""
+    told = record.get("changes")
+    moved = told.get("first_index") if isinstance(told, dict) and record.get("action") == Action.AUDIT_LOG_CUT else None
+    return moved.get("after") if isinstance(moved, dict) else None
 
 
 def _wrong_private(private: dict[str, Any], committed: object) -> str:

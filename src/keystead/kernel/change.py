@@ -38,6 +38,16 @@ class Action(StrEnum):
     CREDITS_ADJUSTED = "credits.adjusted"
     QUOTA_THRESHOLD_REACHED = "quota.threshold_reached"
     JOURNAL_DECLARED_LOST = "journal.declared_lost"
+    AUTHENTICATION_FAILED = "authentication.failed"
+    AUTHENTICATION_THRESHOLD_REACHED = "authentication.threshold_reached"
+    CALL_REFUSED = "call.refused"
+    SINK_CREATED = "sink.created"
+    SINK_UPDATED = "sink.updated"
+    SINK_DELETED = "sink.deleted"
+    SINK_REPLAYED = "sink.replayed"
+    SINK_EVENT_SET_ASIDE = "sink.event_set_aside"
+    AUDIT_DATA_ERASED = "audit.data_erased"
+    AUDIT_LOG_CUT = "audit.log_cut"
 
 
 class ActorType(StrEnum):
@@ -45,11 +55,12 @@ class ActorType(StrEnum):
 
     KEY = "key"
     SYSTEM = "system"
+    ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who did it: a management or operator key by its id, or the system itself (``id`` says which part)."""
+    """Who did it: a key by its id, the system itself (``id`` says which part), or nobody who could prove who he is."""
 
     type: ActorType
     id: str
@@ -66,12 +77,26 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """What was refused so often between two moments (milliseconds since the epoch), and is told once.
+
+    ``method`` is the one that was called, for calls; ``presented`` what a text in our form began with, for secrets.
+    """
+
+    count: int
+    first_at_ms: int
+    last_at_ms: int
+    method: str = ""
+    presented: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A fact to be recorded.
 
     ``target`` is the id of what changed; ``changes`` maps a field
     to its value before and after, never a secret. ``touches`` names what any process may have cached of it: key ids,
-    workspace ids, ``owner_subject`` and secret prefixes.
+    workspace ids, ``owner_subject`` and secret prefixes. With a ``group`` nothing changed: it was refused.
     """
 
     workspace_id: str
@@ -82,6 +107,7 @@ class Change:
     owner_id: str = ""
     changes: Mapping[str, tuple[object, object]] = field(default_factory=dict)
     reason: str = ""
+    group: Group | None = None
 
 
 def owner_subject(workspace_id: str, owner_id: str) -> str:

@@ -31,6 +31,12 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
+def one_spelling(text: str) -> str:
+    """Return the one spelling of an address, so that what is stored can be found; other text as it is."""
+    address = parse_address(text) if text else None
+    return text if address is None else str(address)
+
+
 def parse_range(text: str) -> Network | None:
     """Read one address or CIDR range; None when it is neither or has bits set past its length."""
     if len(text) > _RANGE_CHARACTERS or "%" in text or not _LENGTH.fullmatch(text.partition("/")[2]):

@@ -3,8 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
 
 from keystead.kernel.errors import KeysteadError
+
+
+class RefusedFor(StrEnum):
+    """Why a call was refused, as the log tells it; who called is told less."""
+
+    MISSING = "missing"
+    NOT_BEARER = "not_bearer"
+    AMBIGUOUS = "ambiguous"
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    NOT_MANAGEMENT = "not_management"
+    REVOKED = "revoked"
+    SUSPENDED = "suspended"
+    EXPIRED = "expired"
+    WRONG_ADDRESS = "wrong_address"
+    SCOPE = "scope"
+    ENVIRONMENT = "environment"
+    GREATER_KEY = "greater_key"
+    OPERATOR_ONLY = "operator_only"
+    NOT_FOR_OPERATORS = "not_for_operators"
+    COMMAND_LINE_ONLY = "command_line_only"
+    FORBIDDEN = "forbidden"
+
+
+class Proven(NamedTuple):
+    """A key whose secret was presented, though it was refused."""
+
+    key_id: str
+    workspace_id: str
+    environment: str
 
 
 class KeyRevokedError(KeysteadError):
@@ -89,10 +121,13 @@ class PermissionDeniedError(KeysteadError):
 
     code = "permission_denied"
 
-    def __init__(self, public: str, *, missing_scopes: Sequence[str] = ()) -> None:
-        """Say which right is missing."""
+    def __init__(
+        self, public: str, *, missing_scopes: Sequence[str] = (), refused_for: RefusedFor = RefusedFor.FORBIDDEN
+    ) -> None:
+        """Say which right is missing; missing scopes are the reason whatever else is said."""
         metadata = {"missing_scopes": " ".join(missing_scopes)} if missing_scopes else {}
         super().__init__(public=public, metadata=metadata)
+        self.refused_for = RefusedFor.SCOPE if missing_scopes else refused_for
 
 
 class UnauthenticatedError(KeysteadError):
@@ -100,12 +135,14 @@ class UnauthenticatedError(KeysteadError):
 
     code = "unauthenticated"
 
-    def __init__(self, internal: str) -> None:
-        """Keep the reason for the counters; the caller is told only what is asked for."""
+    def __init__(self, refused_for: RefusedFor, proven: Proven | None = None) -> None:
+        """Keep the reason for the counters, and whose secret it was; the caller is told only what is asked for."""
         super().__init__(
             public="Send a valid management key: `authorization: Bearer keystead_…`.",
-            internal=internal,
+            internal=refused_for.value,
         )
+        self.refused_for = refused_for
+        self.proven = proven
 
 
 class OverloadedError(KeysteadError):

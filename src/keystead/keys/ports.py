@@ -7,12 +7,14 @@ from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol
 
+from keystead.events.ports import EventRepository
 from keystead.idempotency.ports import ReplyRepository
 from keystead.kernel.change import Origin
 from keystead.kernel.paging import Page, PageRequest
 from keystead.keys.model import Key, KeyFilter
 from keystead.keys.overdue import Place, RotationNotice, Walked
 from keystead.limits.ports import AllowanceRepository, PlanRepository
+from keystead.sinks.ports import SinkRepository
 from keystead.tenants.model import TenantScope
 from keystead.tenants.ports import TenantUnit
 from keystead.usage.ports import JournalRegister
@@ -109,6 +111,16 @@ class Unit(TenantUnit, Protocol):
     @property
     def replies(self) -> ReplyRepository:
         """The remembered replies."""
+        ...
+
+    @property
+    def events(self) -> EventRepository:
+        """The events that have happened."""
+        ...
+
+    @property
+    def sinks(self) -> SinkRepository:
+        """The sinks of the event log."""
         ...
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from keystead.keys.addresses import Network, within
-from keystead.keys.errors import PermissionDeniedError
+from keystead.keys.errors import PermissionDeniedError, RefusedFor
 from keystead.keys.model import Key, KeyKind
 from keystead.scopes.model import Grants
 from keystead.tenants.model import BOTH_ENVIRONMENTS, Environment, TenantScope
@@ -57,7 +57,8 @@ class Principal:
     def demand_environment(self, environment: Environment) -> None:
         """Raise ``PermissionDeniedError`` unless the caller's walls include ``environment``."""
         if self.environment is not Environment.ALL and environment is not self.environment:
-            raise PermissionDeniedError(f"This management key is for the {self.environment} environment alone.")
+            text = f"This management key is for the {self.environment} environment alone."
+            raise PermissionDeniedError(text, refused_for=RefusedFor.ENVIRONMENT)
 
     def demand_cover(self, held: Held) -> None:
         """Raise unless the caller himself holds everything that a management key holds (P8): nobody gains a right.
@@ -67,11 +68,11 @@ class Principal:
         """
         self.demand_environment(held.environment)
         if self.expires_at_ms is not None and (held.expires_at_ms or NEVER_MS) > self.expires_at_ms:
-            raise PermissionDeniedError("This management key expires; it cannot act for one that lives longer.")
+            text = "This management key expires; it cannot act for one that lives longer."
+            raise PermissionDeniedError(text, refused_for=RefusedFor.GREATER_KEY)
         if self.networks and not within(held.allowed_ips, self.networks):
-            raise PermissionDeniedError(
-                "This management key is bound to addresses; the other one must be bound to them too."
-            )
+            text = "This management key is bound to addresses; the other one must be bound to them too."
+            raise PermissionDeniedError(text, refused_for=RefusedFor.GREATER_KEY)
         self._demand_scopes(held.scopes)
 
     def _demand_scopes(self, scopes: Iterable[str]) -> None:
@@ -85,6 +86,7 @@ class Principal:
     def demand_may_change(self, key: Key) -> None:
         """Raise unless the caller may change ``key`` or be told a secret of it."""
         if key.kind is KeyKind.OPERATOR:
-            raise PermissionDeniedError("Operator keys are changed by the command line alone.")
+            text = "Operator keys are changed by the command line alone."
+            raise PermissionDeniedError(text, refused_for=RefusedFor.COMMAND_LINE_ONLY)
         if key.kind is KeyKind.MANAGEMENT:
             self.demand_cover(Held(key.scopes, key.environment, key.allowed_ips, key.expires_at_ms))

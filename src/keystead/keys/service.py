@@ -17,7 +17,13 @@ from keystead.kernel.ids import IdSource
 from keystead.kernel.limit import Limit, check_limits, limit_record
 from keystead.kernel.secret import Secret
 from keystead.keys import addresses, rotation
-from keystead.keys.errors import CountMismatchError, KeyLimitReachedError, PermissionDeniedError, TooManyKeysError
+from keystead.keys.errors import (
+    CountMismatchError,
+    KeyLimitReachedError,
+    PermissionDeniedError,
+    RefusedFor,
+    TooManyKeysError,
+)
 from keystead.keys.minting import Minter
 from keystead.keys.model import VERIFIED_KINDS, Key, KeyFilter, KeyKind, KeyState
 from keystead.keys.ports import Unit
@@ -105,7 +111,8 @@ class KeyService:
         draft = draft.checked(now_ms=now_ms)
         environment = _environment_of(draft, caller)
         if draft.kind is KeyKind.OPERATOR:
-            raise PermissionDeniedError("Operator keys are made by `keystead bootstrap` alone.")
+            text = "Operator keys are made by `keystead bootstrap` alone."
+            raise PermissionDeniedError(text, refused_for=RefusedFor.COMMAND_LINE_ONLY)
         if draft.kind is KeyKind.MANAGEMENT:
             caller.demand_cover(Held(draft.scopes, environment, draft.allowed_ips, draft.expires_at_ms))
         caller.demand_environment(environment)

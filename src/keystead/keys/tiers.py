@@ -13,9 +13,9 @@ from keystead.keys.principal import Principal
 from keystead.limits.model import Plan
 from keystead.limits.service import PlanDraft, PlanService
 from keystead.tenants.model import Environment, Owner, Workspace
-from keystead.tenants.service import OwnerDraft, OwnerService, WorkspaceService
+from keystead.tenants.service import OwnerDraft, OwnerService, WorkspaceDraft, WorkspaceService
 
-_OF_BOTH = frozenset({"plan_id", "limits", "default_plan_id"})
+_OF_BOTH = frozenset({"plan_id", "limits", "default_plan_id", "audit_retention_days"})
 
 
 def plan_of(key: Key, owner: Owner | None, default_plan_id: str, now_ms: int) -> tuple[str, int | None]:
@@ -88,15 +88,12 @@ class TierService:
         unit: Unit,
         caller: Principal,
         workspace_id: str,
+        draft: WorkspaceDraft,
         *,
-        name: str,
-        default_plan_id: str,
         mask: Set[str],
         etag: str,
     ) -> Workspace:
         """Change what ``mask`` names of a workspace."""
         if mask & _OF_BOTH:
             caller.demand_environment(Environment.ALL)
-        return await self._workspaces.update(
-            unit, workspace_id, name=name, default_plan_id=default_plan_id, mask=mask, etag=etag
-        )
+        return await self._workspaces.update(unit, workspace_id, draft, mask=mask, etag=etag)

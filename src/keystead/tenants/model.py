@@ -27,6 +27,7 @@ class Workspace:
     """A platform. ``brand`` is 2 to 16 of ``[a-z0-9]``, unique in a deployment, and never changes.
 
     ``default_plan_id`` is the plan of customers' keys that neither they nor their owners have one; empty for none.
+    Its events are kept for ``audit_retention_days``, for ever when that is 0.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Workspace:
     updated_at_ms: int
     version: int = 1
     default_plan_id: str = ""
+    audit_retention_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)

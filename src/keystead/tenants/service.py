@@ -17,7 +17,9 @@ from keystead.tenants.model import Owner, Workspace
 from keystead.tenants.ports import TenantUnit
 
 OWNER_FIELDS = frozenset({"name", "metadata", "plan_id", "limits"})
-WORKSPACE_FIELDS = frozenset({"name", "default_plan_id"})
+WORKSPACE_FIELDS = frozenset({"name", "default_plan_id", "audit_retention_days"})
+RETENTION_DAYS_MIN = 30
+RETENTION_DAYS_MAX = 36_500
 PLAN_REFERENCE_CHARACTERS = 64
 # What verdicts about its keys depend on, and nothing else of an owner.
 _TOUCHING = frozenset({"suspended", "plan_id", "limits", "entitled_plan_id", "entitled_until_ms"})
@@ -41,6 +43,24 @@ class OwnerDraft:
         bounds.metadata(f"{prefix}metadata", self.metadata)
         check_limits(bounds, f"{prefix}limits", self.limits)
         bounds.raise_if_any()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceDraft:
+    """What a caller says of a workspace; ``default_plan_id`` may be a plan's name, and is empty for none."""
+
+    name: str = ""
+    default_plan_id: str = ""
+    audit_retention_days: int = 0
+
+    def check(self, mask: Set[str]) -> None:
+        """Raise ``InvalidRequestError`` for what ``mask`` names and breaks a bound."""
+        if "name" in mask:
+            check_workspace_name(self.name, "workspace.name")
+        days = self.audit_retention_days
+        if "audit_retention_days" in mask and days and not RETENTION_DAYS_MIN <= days <= RETENTION_DAYS_MAX:
+            within = f"{RETENTION_DAYS_MIN} to {RETENTION_DAYS_MAX:,}"
+            raise invalid("workspace.audit_retention_days", f"must be {within} days, or 0 for ever")
 
 
 def check_reason(reason: str) -> None:
@@ -157,17 +177,16 @@ class WorkspaceService:
         return workspace
 
     async def update(
-        self, unit: TenantUnit, workspace_id: str, *, name: str, default_plan_id: str = "", mask: Set[str], etag: str
+        self, unit: TenantUnit, workspace_id: str, draft: WorkspaceDraft, *, mask: Set[str], etag: str
     ) -> Workspace:
-        """Change what ``mask`` names; ``default_plan_id`` may be a plan's name, and is empty for none."""
+        """Change what ``mask`` names."""
         demand_fields(mask, WORKSPACE_FIELDS)
-        if "name" in mask:
-            check_workspace_name(name, "workspace.name")
+        draft.check(mask)
         before = await self.get(unit, workspace_id, lock=True)
         demand_version("workspace", before.id, etag=etag, version=before.version)
-        wanted: dict[str, Any] = {"name": name} if "name" in mask else {}
+        wanted: dict[str, Any] = {name: getattr(draft, name) for name in mask}
         if "default_plan_id" in mask:
-            wanted["default_plan_id"] = await held_plan(unit, workspace_id, default_plan_id)
+            wanted["default_plan_id"] = await held_plan(unit, workspace_id, draft.default_plan_id)
         changes = {
             field: (getattr(before, field), value) for field, value in wanted.items() if getattr(before, field) != value
         }

@@ -9,8 +9,10 @@ from keystead.gen.v1 import (
     entitlements_pb2,
     keys_pb2,
     limiter_pb2,
+    nodes_pb2,
     owners_pb2,
     plans_pb2,
+    sinks_pb2,
     usage_pb2,
     verification_pb2,
     workspaces_pb2,
@@ -27,6 +29,8 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
     usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
     entitlements_pb2.DESCRIPTOR.services_by_name["EntitlementService"],
     audit_pb2.DESCRIPTOR.services_by_name["AuditService"],
+    sinks_pb2.DESCRIPTOR.services_by_name["SinkService"],
+    nodes_pb2.DESCRIPTOR.services_by_name["NodeService"],
 )
 
 

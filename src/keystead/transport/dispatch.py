@@ -19,18 +19,23 @@ from keystead.kernel.bounds import has_control_characters
 from keystead.kernel.change import Actor, ActorType, Origin
 from keystead.kernel.errors import KeysteadError, UnavailableError, invalid
 from keystead.kernel.redaction import redact
-from keystead.keys.errors import PermissionDeniedError, UnauthenticatedError
+from keystead.keys.addresses import one_spelling
+from keystead.keys.errors import PermissionDeniedError, RefusedFor, UnauthenticatedError
 from keystead.keys.model import KeyKind
-from keystead.keys.ports import Units
+from keystead.keys.ports import Unit, Units
 from keystead.keys.principal import Principal
+from keystead.sinks.service import demand_carried
 from keystead.transport.calls import Access, Call, Outcome
 from keystead.transport.context import Context
 from keystead.transport.errors import MethodNotFoundError
 from keystead.transport.services.verification import VerificationHandlers
 from keystead.transport.streaming import OpenStreams
-from keystead.verification.authentication import Authenticator, Refusals
+from keystead.usage.errors import JournalFullError
+from keystead.verification.authentication import Authenticator
+from keystead.verification.failures import RefusedCalls
 
 _HEADER_CHARACTERS = 256
+SINK_SERVICE = "keystead.v1.SinkService"
 VERIFY_KEY = "/keystead.v1.VerificationService/VerifyKey"
 
 # The methods that limits decide; their handlers take the headers to tell them in.
@@ -72,8 +77,9 @@ class CallDispatcher:
         self,
         *,
         authenticator: Authenticator,
-        refusals: Refusals,
+        refusals: RefusedCalls,
         units: Units,
+        propagated: Callable[[int | None], Awaitable[None]],
         memory: ReplyMemory,
         verification: VerificationHandlers,
         handlers: Mapping[str, UnitHandler],
@@ -81,10 +87,14 @@ class CallDispatcher:
         stream_handlers: Mapping[str, StreamHandler],
         streams: OpenStreams,
     ) -> None:
-        """Serve ``handlers`` inside ``units``, all others without."""
+        """Serve ``handlers`` inside ``units``, all others without.
+
+        ``propagated`` returns when what was committed holds in every process; it is told the milliseconds left for it.
+        """
         self._authenticator = authenticator
         self._refusals = refusals
         self._units = units
+        self._propagated = propagated
         self._memory = memory
         self._verification = verification
         self._handlers = handlers
@@ -94,6 +104,7 @@ class CallDispatcher:
 
     async def __call__(self, call: Call, request: Any) -> Message | bytes:
         """Answer ``call``; raise a ``KeysteadError`` to refuse it."""
+        caller = None
         try:
             caller = await self._caller(call)
             _demand_access(caller, call.method.access)
@@ -104,27 +115,29 @@ class CallDispatcher:
                 return await free(caller, request, call.response_headers)
             return await free(caller, request)
         except KeysteadError as refused:
-            self._count(call, refused)
+            self._count(call, caller, refused)
             raise
 
     async def stream(self, call: Call, request: Message | AsyncIterator[Message]) -> AsyncGenerator[Message, None]:
         """Answer ``call`` message by message; who calls, and whether he may, is asked again while it lasts (P3)."""
+        caller: Principal | None = None
 
         async def check() -> Principal:
+            nonlocal caller
             caller = await self._caller(call)
             _demand_access(caller, call.method.access)
             return caller
 
         try:
-            caller = await check()
+            known = await check()
             handler = self._stream_handlers.get(call.method.name)
             if handler is None:
                 raise MethodNotFoundError(call.method.path)
-            async with aclosing(self._streams.carry(handler(caller, request), check)) as messages:
+            async with aclosing(self._streams.carry(handler(known, request), check)) as messages:
                 async for message in messages:
                     yield message
         except KeysteadError as refused:
-            self._count(call, refused)
+            self._count(call, caller, refused)
             raise
 
     def end_streams(self) -> None:
@@ -136,6 +149,7 @@ class CallDispatcher:
         return [self._verify_now(call, request) for call, request in calls]
 
     def _verify_now(self, call: Call, request: Any) -> Outcome:
+        caller = None
         try:
             credential = call.credential()
             caller = None if credential is None else self._authenticator.warm(credential, call)
@@ -144,24 +158,31 @@ class CallDispatcher:
             _demand_access(caller, call.method.access)
             return self._verification.verify_now(caller, request)
         except KeysteadError as refused:
-            self._count(call, refused)
+            try:
+                self._count(call, caller, refused)
+            except JournalFullError as full:
+                return full
             return refused
 
-    def _count(self, call: Call, refused: KeysteadError) -> None:
+    def _count(self, call: Call, caller: Principal | None, refused: KeysteadError) -> None:
+        """Count who was refused; raise ``JournalFullError``, in place of the refusal, when that cannot be."""
         if isinstance(refused, UnauthenticatedError | PermissionDeniedError):
-            self._refusals.count(call.method.name, refused.internal or refused.code)
+            self._refusals.count(refused, caller=caller, method=call.method.name, client_ip=call.peer)
 
     async def _caller(self, call: Call) -> Principal:
         credential = call.credential()
         if credential is None:
-            raise UnauthenticatedError("several different credentials")
+            raise UnauthenticatedError(RefusedFor.AMBIGUOUS)
         known = self._authenticator.warm(credential, call)
         return known or await self._authenticator.authenticate(credential, call)
 
     async def _in_unit(self, call: Call, caller: Principal, request: Any) -> Message | bytes:
         handler = self._handlers[call.method.name]
         if call.method.access.mutates:
-            return await self._mutate(call, caller, request, handler)
+            reply = await self._mutate(call, caller, request, handler)
+            if getattr(request, "wait", False):
+                await self._propagated(call.remaining_ms)
+            return reply
         async with self._units.read(caller.scope) as unit:
             return await handler(Context(caller, unit), request)
 
@@ -170,11 +191,13 @@ class CallDispatcher:
         origin = _origin_of(call, caller)
         if attempt is None:
             async with self._units.begin(caller.scope, origin) as unit:
+                await _demand_carried(unit, call, caller, request)
                 return await handler(Context(caller, unit), request)
         if (before := await self._replay(caller, attempt)) is not None:
             return before
         try:
             async with self._units.begin(caller.scope, origin) as unit:
+                await _demand_carried(unit, call, caller, request)
                 reply = await handler(Context(caller, unit), request)
                 whole, public = _both_forms(reply, call.method.access)
                 await self._memory.keep(unit.replies, attempt, whole=whole, public=public)
@@ -195,11 +218,26 @@ class CallDispatcher:
 def _demand_access(caller: Principal, access: Access) -> None:
     if caller.kind is KeyKind.OPERATOR:
         if not access.operator:
-            raise PermissionDeniedError("Operator keys may call WorkspaceService alone.")
+            text = "Operator keys may not call this; a management key of the workspace may."
+            raise PermissionDeniedError(text, refused_for=RefusedFor.NOT_FOR_OPERATORS)
         return
     if access.operator_only:
-        raise PermissionDeniedError("Only an operator key may do this; `keystead bootstrap` makes one.")
+        text = "Only an operator key may do this; `keystead bootstrap` makes one."
+        raise PermissionDeniedError(text, refused_for=RefusedFor.OPERATOR_ONLY)
     caller.demand(access.scope)
+
+
+async def _demand_carried(unit: Unit, call: Call, caller: Principal, request: Any) -> None:
+    """Refuse a change of a workspace while a sink of it in strict mode is behind; sinks themselves can be mended.
+
+    An operator is of no workspace: what counts is the one that he names.
+    """
+    if call.method.service == SINK_SERVICE:
+        return
+    workspace_id = caller.workspace_id
+    if caller.kind is KeyKind.OPERATOR:
+        workspace_id = getattr(request, "workspace_id", "") or getattr(getattr(request, "workspace", None), "id", "")
+    await demand_carried(unit, workspace_id)
 
 
 def _attempt_of(call: Call, caller: Principal, request: Any) -> Attempt | None:
@@ -214,6 +252,8 @@ def _attempt_of(call: Call, caller: Principal, request: Any) -> Attempt | None:
     asked = type(request)()
     asked.CopyFrom(request)
     asked.ClearField("idempotency_key")
+    if hasattr(asked, "wait"):
+        asked.ClearField("wait")  # it is about the reply and not about what is done: a retry may wait as well
     return Attempt(
         workspace_id=caller.workspace_id,
         credential_id=caller.key_id,
@@ -226,7 +266,7 @@ def _attempt_of(call: Call, caller: Principal, request: Any) -> Attempt | None:
 def _origin_of(call: Call, caller: Principal) -> Origin:
     return Origin(
         actor=Actor(ActorType.KEY, caller.key_id),
-        client_ip=call.peer,
+        client_ip=one_spelling(call.peer),
         user_agent=_harmless(call.header("user-agent")),
         request_id=_harmless(call.header("x-request-id")),
     )

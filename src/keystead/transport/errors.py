@@ -28,6 +28,9 @@ class Statuses:
 TABLE = MappingProxyType(
     {
         "already_exists": Statuses(StatusCode.ALREADY_EXISTS, 409, "Something with that name is there already."),
+        "audit_sink_behind": Statuses(
+            StatusCode.UNAVAILABLE, 503, "A sink in strict mode is too far behind, so nothing is changed meanwhile."
+        ),
         "bad_scope_expression": Statuses(
             StatusCode.INVALID_ARGUMENT, 400, "The scope expression cannot be read; the character is named."
         ),
@@ -69,6 +72,9 @@ TABLE = MappingProxyType(
         "no_rotation": Statuses(StatusCode.FAILED_PRECONDITION, 400, "The key is not being rotated."),
         "not_available_yet": Statuses(StatusCode.UNIMPLEMENTED, 501, "A later version will understand the field."),
         "not_found": Statuses(StatusCode.NOT_FOUND, 404, "It does not exist, or you may not know that it does."),
+        "not_propagated": Statuses(
+            StatusCode.DEADLINE_EXCEEDED, 504, "The change is made; not every process has said in time that it knows."
+        ),
         "overloaded": Statuses(StatusCode.UNAVAILABLE, 503, "The server has more to do than it can; try again later."),
         "permission_denied": Statuses(
             StatusCode.PERMISSION_DENIED, 403, "The credential lacks a scope, which is named."
@@ -82,6 +88,7 @@ TABLE = MappingProxyType(
         "too_many_secrets": Statuses(
             StatusCode.FAILED_PRECONDITION, 400, "The key has as many working secrets as it may."
         ),
+        "too_many_sinks": Statuses(StatusCode.FAILED_PRECONDITION, 400, "The workspace has as many sinks as it may."),
         "unauthenticated": Statuses(StatusCode.UNAUTHENTICATED, 401, "The credential is missing or no good."),
         "unavailable": Statuses(StatusCode.UNAVAILABLE, 503, "Something that is needed is out of reach; try again."),
         "unknown_field": Statuses(StatusCode.INVALID_ARGUMENT, 400, "A field is none of the message's; it is named."),

@@ -1,16 +1,17 @@
 """Who calls: the bearer of a management or operator key, found by the same way as every other secret.
 
-Refusals are counted by reason and method and never stored one by one; every reason answers the caller alike.
+Why a call was refused is kept for the log, with the key when its secret was proven; every reason answers the caller
+alike.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Protocol
 
 from keystead.kernel.clock import Clock
 from keystead.keys import addresses
-from keystead.keys.errors import UnauthenticatedError
+from keystead.keys.errors import Proven, RefusedFor, UnauthenticatedError
+from keystead.keys.model import KeyState
 from keystead.keys.principal import Principal
 from keystead.tenants.model import RESERVED_BRAND
 from keystead.verification.cache import Entry
@@ -20,7 +21,7 @@ from keystead.verification.resolver import SecretResolver
 
 _SCHEME = "bearer "
 _PRINCIPALS_KEPT = 10_000
-_REFUSALS_KEPT = 4_096
+_REASONS = {Code.MALFORMED: RefusedFor.MALFORMED, Code.NOT_FOUND: RefusedFor.UNKNOWN}
 
 
 class Source(Protocol):
@@ -30,27 +31,6 @@ class Source(Protocol):
     def peer(self) -> str:
         """The other end's address, without its port; "" when it has none."""
         ...
-
-
-class Refusals:
-    """Refused calls by (method, reason): exact sums, bounded groups, the rest under ``other``."""
-
-    def __init__(self, kept: int = _REFUSALS_KEPT) -> None:
-        """Keep at most ``kept`` groups apart."""
-        self._kept = kept
-        self._counts: Counter[tuple[str, str]] = Counter()
-
-    def count(self, method: str, reason: str) -> None:
-        """Count one refused call."""
-        group = (method, reason)
-        if group not in self._counts and len(self._counts) >= self._kept:
-            group = ("other", "other")
-        self._counts[group] += 1
-
-    def take(self) -> dict[tuple[str, str], int]:
-        """Return the counts so far and begin anew."""
-        counts, self._counts = dict(self._counts), Counter()
-        return counts
 
 
 class Authenticator:
@@ -77,26 +57,37 @@ class Authenticator:
     async def authenticate(self, authorization: str, source: Source) -> Principal:
         """Return the caller; raise ``UnauthenticatedError`` for every reason not to."""
         if authorization[: len(_SCHEME)].lower() != _SCHEME:
-            raise UnauthenticatedError("missing" if not authorization else "no bearer token")
+            raise UnauthenticatedError(RefusedFor.NOT_BEARER if authorization else RefusedFor.MISSING)
         presented = authorization[len(_SCHEME) :].strip(" ")
         parsed = self._resolver.parse(presented)
         if isinstance(parsed, Code):
-            raise UnauthenticatedError(parsed.value.lower())
+            raise UnauthenticatedError(_REASONS[parsed])
         text, master_id = parsed
         if text.brand != RESERVED_BRAND:
-            raise UnauthenticatedError("not a management key")
+            raise UnauthenticatedError(RefusedFor.NOT_MANAGEMENT)
         digest = self._resolver.digest(presented)  # whatever the header's spelling: one secret, one proof
         found = self._resolver.warm(digest) or await self._resolver.cold(digest, text, master_id)
         if isinstance(found, Code):
-            raise UnauthenticatedError(found.value.lower())
+            raise UnauthenticatedError(_REASONS[found])
         if not self._admits(found, source):
-            raise UnauthenticatedError("revoked, suspended, expired or used from elsewhere")
+            proven = Proven(found.key_id, found.workspace_id, found.environment)
+            raise UnauthenticatedError(self._why_not(found), proven)
         return self._keep(self._resolver.digest(authorization), digest, found)
 
     def _admits(self, entry: Entry, source: Source) -> bool:
         if not entry.own or not entry.usable or self._clock.now_ms() >= entry.ends_at_ms:
             return False
         return not entry.networks or addresses.contains(entry.networks, source.peer)
+
+    def _why_not(self, entry: Entry) -> RefusedFor:
+        """Say why an entry that is not admitted is not, in the order of verdicts."""
+        if not entry.own:
+            return RefusedFor.NOT_MANAGEMENT
+        if entry.state is KeyState.REVOKED:
+            return RefusedFor.REVOKED
+        if not entry.usable:
+            return RefusedFor.SUSPENDED
+        return RefusedFor.EXPIRED if self._clock.now_ms() >= entry.ends_at_ms else RefusedFor.WRONG_ADDRESS
 
     def _keep(self, header_digest: bytes, digest: bytes, entry: Entry) -> Principal:
         principal = Principal(

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from keystead.events.refusal_ports import RefusalCounters
 from keystead.kernel.clock import Clock
 from keystead.kernel.errors import UnavailableError
 from keystead.kernel.ids import SequentialIds
-from keystead.keys import addresses, secret_format
+from keystead.keys import addresses
 from keystead.keys.model import KeyState, SecretStatus
 from keystead.keys.principal import Principal
 from keystead.limits.model import Metered
@@ -23,6 +24,7 @@ from keystead.usage.model import CODE_NUMBERS
 from keystead.usage.ports import AttemptCounters, Journal
 from keystead.verification.cache import NEVER_MS, Entry, environment_named
 from keystead.verification.errors import StaleError
+from keystead.verification.failures import NOWHERE, Failures
 from keystead.verification.last_use import LastUses
 from keystead.verification.limiting import Limited, Limiter
 from keystead.verification.measures import SAMPLED_EVERY, VerificationMeasures
@@ -129,16 +131,18 @@ class VerificationService:
         *,
         ids: SequentialIds,
         attempts: AttemptCounters,
+        refusals: RefusalCounters,
         limiter: Limiter,
     ) -> None:
         """Find entries with ``resolver``, note good secrets in ``uses``, write verdicts of keys to ``journal``.
 
-        Verdicts about no key of the caller's are counted in ``attempts``; ``limiter`` has the last word.
+        Verdicts about no key of the caller's are counted in ``attempts``, and those with every other that authenticated
+        nobody in ``refusals``; ``limiter`` has the last word.
         """
         self._resolver = resolver
         self._uses = uses
         self._journal = journal
-        self._attempts = attempts
+        self._failures = Failures(attempts, refusals)
         self._clock = clock
         self._ids = ids
         self._limiter = limiter
@@ -234,8 +238,8 @@ class VerificationService:
 
     def _holds(self, verdict: Verdict) -> bool:
         """Say whether what was admitted after a wait may be (P3); raise ``StaleError`` when nobody can tell."""
-        entry, limited = verdict.entry, verdict.limited
-        if entry is None or limited is None or not limited.admitted:
+        entry = verdict.entry
+        if entry is None or verdict.code is not Code.VALID:
             return True
         ends_at_ms = min(entry.ends_at_ms, entry.plan_ends_at_ms)
         return self._resolver.confirm(entry) and verdict.now_ms < ends_at_ms
@@ -332,20 +336,24 @@ class VerificationService:
         if not request.peek:
             entry = verdict.entry
             if entry is None:
-                self._count_attempt(caller, request, verdict)
+                self._failures.count_unknown(caller, request, code=verdict.code, at_ms=verdict.now_ms)
             else:
-                self._journal_call(entry, request, verdict)
+                self._journal_call(caller, entry, request, verdict)
         if self._resolver.serves_stale and self._resolver.degraded:
             verdict.degraded = True
             self.measures.degraded += 1
         self.measures.verdicts[verdict.code] += 1
 
-    def _journal_call(self, entry: Entry, request: VerifyRequest, verdict: Verdict) -> None:
+    def _journal_call(self, caller: Principal, entry: Entry, request: VerifyRequest, verdict: Verdict) -> None:
+        code, at_ms = verdict.code, verdict.now_ms
+        place = NOWHERE
         try:
+            if code is not Code.VALID:
+                place = self._failures.room_for(caller, request, code=code, key_id=entry.key_id, at_ms=at_ms)
             self._journal.append(
                 entry,
-                code=_CODE_NUMBERS[verdict.code],
-                at_ms=verdict.now_ms,
+                code=_CODE_NUMBERS[code],
+                at_ms=at_ms,
                 ordinal=self._ids.last_ordinal,
                 cost=request.cost,
                 operation=request.operation,
@@ -356,21 +364,10 @@ class VerificationService:
         except JournalFullError:
             self._put_back([verdict])
             raise
-        if verdict.code is Code.VALID:
-            self._uses.note(entry, verdict.now_ms)
-
-    def _count_attempt(self, caller: Principal, request: VerifyRequest, verdict: Verdict) -> None:
-        """Count a verdict about no key of the caller's; of the text only brand and environment are kept (P1)."""
-        text = secret_format.parse(request.key)
-        self._attempts.count(
-            workspace_id=caller.workspace_id,
-            environment=request.environment,
-            brand=text.brand if text else "",
-            secret_environment=text.environment if text else "",
-            code=_CODE_NUMBERS[verdict.code],
-            client_ip=request.client_ip,
-            at_ms=verdict.now_ms,
-        )
+        if code is Code.VALID:
+            self._uses.note(entry, at_ms)
+        else:
+            self._failures.add(place, at_ms)
 
 
 def _take_limited(verdict: Verdict, limited: Limited) -> None:

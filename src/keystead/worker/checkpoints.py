@@ -14,10 +14,13 @@ from keystead.events.checkpointing import CONFIRM_EVERY_MS, Checkpointer
 from keystead.events.errors import LogRewrittenError
 from keystead.events.ports import CheckpointStore
 from keystead.kernel.clock import Clock
+from keystead.kernel.errors import UnavailableError
+from keystead.worker.walks import Walk
 
 TURN_EVERY_MS = 60_000
-STEP_MS = 2_000
 BATCH_WORKSPACES = 500
+FAILURES_MAX = 10
+"""So many workspaces may fail before a walk ends; fewer keep nobody else waiting, and the loop is told at its end."""
 
 _log = structlog.get_logger(__name__)
 
@@ -33,24 +36,22 @@ class CheckpointKeeper:
         self._store = store
         self._clock = clock
         self._batch = batch
-        self._walk: AsyncGenerator[None, None] | None = None
+        self._walk = Walk(self._begin, self._see_to_all, clock)
+        self._found: set[str] = set()
+        self._failures: list[UnavailableError] = []
+        self.rewritten = 0
+        """Workspaces whose log was not the one that was signed, when they were last walked over."""
 
     async def turn(self) -> None:
         """Go on with the turn under way, or begin one if it is this node's."""
-        if self._walk is None:
-            if not await self._store.begin_turn(now_ms=self._clock.now_ms(), every_ms=TURN_EVERY_MS):
-                return
-            self._walk = self._see_to_all()
-        ends_ms = self._clock.monotonic_ms() + STEP_MS
-        walk, self._walk = self._walk, None
-        async for _ in walk:
-            if self._clock.monotonic_ms() >= ends_ms:
-                self._walk = walk
-                return
+        await self._walk.turn()
+
+    async def _begin(self) -> bool:
+        return await self._store.begin_turn(now_ms=self._clock.now_ms(), every_ms=TURN_EVERY_MS)
 
     async def _see_to_all(self) -> AsyncGenerator[None, None]:
         """See to all workspaces that are due, pausing after each."""
-        after = ""
+        after, self._found, self._failures = "", set(), []
         while True:
             confirmed_to_ms = self._clock.now_ms() - CONFIRM_EVERY_MS
             found = await self._store.due(confirmed_to_ms=confirmed_to_ms, after=after, limit=self._batch)
@@ -58,6 +59,9 @@ class CheckpointKeeper:
                 await self._see_to(workspace_id)
                 yield
             if len(found) < self._batch:
+                self.rewritten = len(self._found)
+                if self._failures:
+                    raise self._failures[-1]
                 return
             after = found[-1]
 
@@ -66,4 +70,11 @@ class CheckpointKeeper:
         try:
             await self._checkpointer.make(workspace_id)
         except LogRewrittenError as error:
+            self._found.add(workspace_id)
+            self.rewritten = max(self.rewritten, len(self._found))
             _log.error("no checkpoint signed", workspace_id=workspace_id, reason=error.public)
+        except UnavailableError as error:
+            self._failures.append(error)
+            _log.warning("no checkpoint signed", workspace_id=workspace_id, reason=error.internal or error.public)
+            if len(self._failures) == FAILURES_MAX:
+                raise

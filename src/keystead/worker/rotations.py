@@ -16,9 +16,9 @@ from keystead.kernel.walls import BOTH_ENVIRONMENTS, TenantScope
 from keystead.keys.overdue import Due, OverdueKey, Place
 from keystead.keys.ports import OverdueKeys, Units
 from keystead.keys.reminding import ORIGIN, RotationReminder
+from keystead.worker.walks import Walk
 
 TURN_EVERY_MS = 3_600_000
-STEP_MS = 2_000
 BATCH_SECRETS = 1_000
 
 _log = structlog.get_logger(__name__)
@@ -37,20 +37,14 @@ class RotationKeeper:
         self._clock = clock
         self._batch = batch
         self._reminder = RotationReminder(clock)
-        self._walk: AsyncGenerator[None, None] | None = None
+        self._walk = Walk(self._begin, self._see_to_all, clock)
 
     async def turn(self) -> None:
         """Go on with the walk under way, or begin one if it is this node's turn."""
-        if self._walk is None:
-            if not await self._keys.begin_turn(now_ms=self._clock.now_ms(), every_ms=TURN_EVERY_MS):
-                return
-            self._walk = self._see_to_all()
-        ends_ms = self._clock.monotonic_ms() + STEP_MS
-        walk, self._walk = self._walk, None
-        async for _ in walk:
-            if self._clock.monotonic_ms() >= ends_ms:
-                self._walk = walk
-                return
+        await self._walk.turn()
+
+    async def _begin(self) -> bool:
+        return await self._keys.begin_turn(now_ms=self._clock.now_ms(), every_ms=TURN_EVERY_MS)
 
     async def _see_to_all(self) -> AsyncGenerator[None, None]:
         """See to all keys about which something is due, pausing after each and after each batch of secrets."""

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keystead.adapters.files.attempt_slots import MINUTE_MS, SLOT_BYTES, SlotReading
-from keystead.adapters.files.attempts import GROUPS_PER_MINUTE_MAX, MappedAttempts
-from keystead.adapters.files.attempts_reading import MappedAttemptPages
-from keystead.adapters.files.journal_directory import attempts_file
+from keystead.adapters.files.attempts import ATTEMPTS, MappedAttempts
+from keystead.adapters.files.counter_pages import MappedPages
+from keystead.adapters.files.counters import GROUPS_PER_MINUTE_MAX
 from keystead.adapters.files.journal_reading import MappedStretches
+from keystead.adapters.files.slots import MINUTE_MS, SlotReading
 from keystead.usage.errors import JournalFullError
 from keystead.usage.model import OTHER_ADDRESS, Attempt, AttemptPage
 from tests.attempts import JOURNAL_ID, T0, AttemptWorld, NoCounters, attempts_of, by_address
@@ -198,7 +198,7 @@ def test_odd_texts_break_nothing(tmp_path_factory: pytest.TempPathFactory, texts
 def test_the_file_is_for_its_owner(tmp_path: Path) -> None:
     """Who tries what is nobody else's, and room is reserved, not promised."""
     AttemptWorld(tmp_path)
-    held = attempts_file(tmp_path).stat()
+    held = (tmp_path / ATTEMPTS.name).stat()
     assert held.st_mode & 0o777 == 0o600
     assert held.st_size <= held.st_blocks * 512
 
@@ -206,8 +206,8 @@ def test_the_file_is_for_its_owner(tmp_path: Path) -> None:
 def test_no_room_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     """Counters for which there is no room are not begun, and no file stays behind."""
     with pytest.raises(OSError, match=r"."):
-        MappedAttempts.open(tmp_path, journal_id=JOURNAL_ID, slots_per_page=1 << 50)
-    assert not attempts_file(tmp_path).exists()
+        MappedAttempts(tmp_path, journal_id=JOURNAL_ID, slots_per_page=1 << 50)
+    assert not (tmp_path / ATTEMPTS.name).exists()
 
 
 def test_usage_is_complete_up_to_the_first_attempt_that_waits(tmp_path: Path) -> None:
@@ -232,14 +232,14 @@ def test_a_journal_stays_until_its_attempts_are_counted(tmp_path: Path) -> None:
     complete either.
     """
     dead = JournalWorld(tmp_path)
-    counters = MappedAttempts.open(dead.journal.directory.path, journal_id=dead.journal_id)
+    counters = MappedAttempts(dead.journal.directory.path, journal_id=dead.journal_id)
     group = {"environment": "live", "brand": "", "secret_environment": "", "client_ip": ""}
     counters.count(workspace_id="wsp_1", code=2, at_ms=dead.clock.now_ms(), **group)
     counters.let_go()
     dead.journal.let_go()
     world = JournalWorld(tmp_path, seed=1)
-    own = MappedAttempts.open(world.journal.directory.path, journal_id=world.journal_id)
-    pages = MappedAttemptPages(own, world.clock)
+    own = MappedAttempts(world.journal.directory.path, journal_id=world.journal_id)
+    pages = MappedPages(own, world.clock)
     stretches = MappedStretches(world.journal, world.clock, pages)
     began_at_ms = world.clock.now_ms()
     world.clock.advance(MINUTE_MS)
@@ -270,7 +270,7 @@ def left(tmp_path: Path) -> tuple[Path, bytes, list[Attempt]]:
     world.count("2001:db8::1")
     attempts += [Attempt("wsp_1", "live", T0, "acme", "live", 3, "2001:db8::1", 1, T0, T0)]
     world.counters.let_go()
-    return folder, attempts_file(folder).read_bytes(), attempts
+    return folder, (folder / ATTEMPTS.name).read_bytes(), attempts
 
 
 SLOT_OF = (0, 1, 2, 4)
@@ -294,18 +294,18 @@ def test_damage_harms_only_what_it_touches(tmp_path: Path) -> None:
     heir = NoCounters(tmp_path / "new", folder)
     assert attempts_of(heir.found()) == attempts
     for begin, end, bytes_now in damaged(held):
-        reading = SlotReading(JOURNAL_ID)
+        reading = SlotReading(ATTEMPTS, JOURNAL_ID)
         reading.read(memoryview(bytes_now))
-        assert reading.pages.keys() <= {1, 2}
-        found = [attempt for page in reading.pages.values() for attempt in page]
+        assert reading.items.keys() <= {1, 2}
+        found = [attempt for page in reading.items.values() for attempt in page]
         for slot, attempt in zip(SLOT_OF, attempts, strict=True):
-            if end <= slot * SLOT_BYTES or begin >= (slot + 1) * SLOT_BYTES:
+            if end <= slot * ATTEMPTS.slot_bytes or begin >= (slot + 1) * ATTEMPTS.slot_bytes:
                 assert attempt in found
         known = {(it.client_ip, it.code, it.minute_ms) for it in attempts}
         assert {(it.client_ip, it.code, it.minute_ms) for it in found} <= known
         assert all(it.minute_ms <= it.first_at_ms < it.minute_ms + MINUTE_MS for it in found)
         assert all(0 < it.count < 1 << 41 for it in found)
-    attempts_file(folder).write_bytes(held[: 2 * SLOT_BYTES + 7])
+    (folder / ATTEMPTS.name).write_bytes(held[: 2 * ATTEMPTS.slot_bytes + 7])
     assert attempts_of(heir.found()) == attempts[:2]
 
 
@@ -313,5 +313,5 @@ def test_a_missing_file_holds_nothing(tmp_path: Path) -> None:
     """A journal of before there were attempts, or whose file is no file, is taken over as well."""
     (tmp_path / "old").mkdir()
     assert NoCounters(tmp_path / "new", tmp_path / "old").found() == []
-    attempts_file(tmp_path / "old").mkdir()
+    (tmp_path / "old" / ATTEMPTS.name).mkdir()
     assert NoCounters(tmp_path / "newer", tmp_path / "old").found() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -121,14 +122,31 @@ def test_groups_and_refusals_look_different(stub: StubServer, run: CommandLine) 
     """What was refused says so, and what is told in a group says how often it happened and since when."""
     refused = event(
         5,
-        action="management.refused",
+        action="call.refused",
+        actor={"type": "anonymous", "id": ""},
+        target="",
+        method="CreateKey",
         result=audit_pb2.Event.REFUSED,
         count=1_200,
         first_at=moment("2026-01-31T10:00:00Z"),
     )
-    stub.will_answer(listed(refused), listed(refused))
-    assert "management.refused refused x1,200" in run("audit", "list").stdout
-    assert "2026-01-31 10:00:00 UTC, 1,200 times" in run("audit", "list", "--details").stdout
+    failed = event(
+        6,
+        action="authentication.failed",
+        actor={"type": "anonymous", "id": ""},
+        target="",
+        presented="acme_live",
+        result=audit_pb2.Event.REFUSED,
+    )
+    stub.will_answer(listed(refused, failed), listed(refused, failed))
+    table = run("audit", "list").stdout
+    assert re.search(r"call\.refused x1,200 +CreateKey +.* anonymous +203", table)
+    assert re.search(r"authentication\.failed +acme_live +.* anonymous +203", table)
+    details = run("audit", "list", "--details").stdout
+    assert "2026-01-31 10:00:00 UTC, 1,200 times" in details
+    assert re.search(r"^by +anonymous$", details, re.MULTILINE)
+    assert re.search(r"^method +CreateKey$", details, re.MULTILINE)
+    assert re.search(r"^presented +acme_live$", details, re.MULTILINE)
 
 
 def test_json_is_the_reply(stub: StubServer, run: CommandLine) -> None:

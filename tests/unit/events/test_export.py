@@ -16,14 +16,43 @@ from ocsf_json_schema import (  # type: ignore[import-untyped]  # has no types
 )
 
 from keystead.events.export import INDEX_MAX, End, Entry, Form, Head, JsonLines, LineError, Part
-from keystead.events.model import canonical
+from keystead.events.model import canonical, make_event
 from keystead.events.ocsf import VERSION, Ocsf, ocsf_event
 from keystead.events.spreadsheet import COLUMNS, Spreadsheet
+from keystead.kernel.change import Action, Actor, ActorType, Change, Group, Origin
+from tests.fakes import FixedRandom
 from tests.unit.events.exports import FORMS, WORKSPACE, entries_of, events_of, note_of
 
 EVENTS = events_of(30)
 ENTRIES = entries_of(EVENTS)
 PARTS: list[Part] = [Head(WORKSPACE, 3), *ENTRIES, End(note_of(EVENTS))]
+OCSF_CLASSES = {0: "base_event", 3002: "authentication", 3004: "entity_management", 6003: "api_activity"}
+
+
+def refused(change: Change, actor: Actor, client_ip: str) -> Entry:
+    """Make the record of what was refused."""
+    origin = Origin(actor, client_ip=client_ip)
+    event = make_event(change, origin, event_id="evt_1", occurred_at_ms=9, random_bytes=FixedRandom().bytes)
+    return Entry(1, event.record, event.private, ())
+
+
+NOBODY = Actor(ActorType.ANONYMOUS, "")
+FAILED = Change(
+    WORKSPACE,
+    Action.AUTHENTICATION_FAILED,
+    "key_1",
+    touches=(),
+    reason="REVOKED",
+    group=Group(7, 5, 9, presented="acme_live"),
+)
+CALLED = replace(FAILED, action=Action.CALL_REFUSED, target="", group=Group(7, 5, 9, method="CreateKey"))
+REFUSED = [
+    refused(FAILED, NOBODY, "::1"),
+    refused(replace(FAILED, target=""), NOBODY, "other"),
+    refused(CALLED, Actor(ActorType.KEY, "key_2"), "192.0.2.1"),
+    refused(CALLED, NOBODY, ""),
+    refused(Change(WORKSPACE, Action.AUTHENTICATION_THRESHOLD_REACHED, "", touches=()), NOBODY, "::1"),
+]
 BARE = Entry(0, "{}", "{}", ())
 ODD_RECORD = {"actor": "me", "id": 5, "occurred_at_ms": True, "action": "x.y"}
 ODD = Entry(1, canonical(ODD_RECORD), "{}", ())
@@ -100,15 +129,34 @@ def test_a_row_that_proves_nothing_is_refused(line: str) -> None:
 
 
 def test_ocsf_lines_are_ocsf() -> None:
-    """Every line, the first and the last included, is a valid event of OCSF 1.8: Entity Management or a base event."""
+    """Every line, the first and the last included, is a valid event of OCSF 1.8, of the class that it says it is."""
     schemas = OcsfJsonSchemaEmbedded(get_ocsf_schema(version=VERSION))
-    entity = Draft202012Validator(schemas.get_class_schema(class_name="entity_management", profiles=[]))
-    base = Draft202012Validator(schemas.get_class_schema(class_name="base_event", profiles=[]))
-    for part in [*PARTS, replace(ODD, record=canonical({**json.loads(EVENTS[0].record), "result": "refused"}))]:
+    validators = {
+        number: Draft202012Validator(schemas.get_class_schema(class_name=name, profiles=[]))
+        for number, name in OCSF_CLASSES.items()
+    }
+    odd = replace(ODD, record=canonical({**json.loads(EVENTS[0].record), "result": "refused"}))
+    seen = set()
+    for part in [*PARTS, odd, *REFUSED]:
         event = json.loads(Ocsf().write(part))
-        (entity if isinstance(part, Entry) else base).validate(event)
+        validators[event["class_uid"]].validate(event)
+        seen.add(event["class_uid"])
+    assert seen == OCSF_CLASSES.keys()
     with pytest.raises(Exception, match="is a required property"):
-        entity.validate({"class_uid": 3004})
+        validators[3004].validate({"class_uid": 3004})
+
+
+def test_ocsf_says_how_often_something_was_refused() -> None:
+    """A failed authentication is a logon that failed, a refused call an API's activity: with count, span and reason."""
+    failed, unknown, called, erased, alerted = map(ocsf_event, REFUSED)
+    often = {"count": 7, "start_time": 5, "end_time": 9, "status_id": 2, "status_code": "REVOKED"}
+    assert often.items() <= failed.items()
+    assert (failed["type_uid"], failed["user"]["uid"], failed["src_endpoint"]) == (300_201, "key_1", {"ip": "::1"})
+    assert (unknown["user"]["name"], unknown["src_endpoint"]) == ("acme_live", {"name": "other"})
+    assert (called["type_uid"], called["api"]["operation"]) == (600_399, "CreateKey")
+    assert called["actor"]["user"]["uid"] == "key_2"
+    assert (erased["actor"], erased["src_endpoint"]) == ({"app_name": "anonymous"}, {"name": "unknown"})
+    assert (alerted["type_uid"], alerted["severity_id"], alerted["user"]["name"]) == (300_299, 3, "unknown")
 
 
 def test_an_ocsf_event_says_what_the_record_says() -> None:
@@ -137,4 +185,7 @@ def test_rows_are_for_people() -> None:
     assert (first["index"], first["occurred_at"]) == ("0", "2023-11-14T22:13:20.000Z")
     assert (first["action"], first["actor_id"], first["client_ip"]) == ("key.created", "key_9", "203.0.113.7")
     assert first["reason"] == "'=asked, for"
+    assert [first[name] for name in ("result", "count", "method", "presented")] == ["done", "1", "", ""]
+    refused = dict(zip(rows[0], next(csv.reader([Spreadsheet().write(REFUSED[2])])), strict=True))
+    assert [refused[name] for name in ("result", "count", "method")] == ["refused", "7", "CreateKey"]
     assert rows[-1][0] == "checkpoint"

@@ -288,3 +288,33 @@ def test_a_signed_size_that_cannot_be_is_told() -> None:
     export = Export([WHOLE.lines[0], JsonLines().write(End(note)).encode()])
     (found,) = export.verified().findings
     assert (found.fault, found.index, found.last_index) == (Fault.CUT, 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    (
+        ({"first_index": {"before": 0, "after": 5}}, 6),
+        ({"first_index": {"before": 0, "after": 4}}, None),
+        ({"first_index": 5}, None),
+        ({}, None),
+    ),
+)
+def test_a_report_names_the_record_that_tells_of_the_cut(told: dict[str, object], found: int | None) -> None:
+    """Only one that moved the beginning to where the export begins."""
+    cut = replace_record(EVENTS[6], {"action": "audit.log_cut", "changes": told})
+    events = [*EVENTS[:6], cut, *EVENTS[7:]]
+    assert export_of(events, first_index=5).verified().cut_index == found
+
+
+@pytest.mark.parametrize("changes", (None, [], {"first_index": {"after": 5}}))
+def test_only_a_cut_tells_of_a_cut(changes: object) -> None:
+    """Whatever other records hold."""
+    other = replace_record(EVENTS[6], {"action": "key.updated", "changes": changes})
+    cut = replace_record(EVENTS[7], {"action": "audit.log_cut", "changes": None})
+    report = export_of([*EVENTS[:6], other, cut, *EVENTS[8:]], first_index=5).verified()
+    assert (report.intact, report.cut_index) == (True, None)
+
+
+def replace_record(event: Event, fields: dict[str, object]) -> Event:
+    """Write other fields into an event's record."""
+    return replace(event, record=canonical(json.loads(event.record) | fields))

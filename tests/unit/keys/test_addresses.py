@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keystead.kernel.bounds import Bounds
 from keystead.kernel.errors import InvalidRequestError
-from keystead.keys.addresses import contains, normalise, parse_address, parse_range
+from keystead.keys.addresses import contains, normalise, one_spelling, parse_address, parse_range
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,19 @@ def test_ranges_are_bounded_named_and_kept_once() -> None:
         bounds.raise_if_any()
     assert [item.field for item in caught.value.violations] == ["allowed_ips[1]", "many"]
     assert len(normalise(Bounds(), "many", [f"192.0.2.{number}" for number in range(100)])) == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "spelled"),
+    (
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("no address", "no address"),
+        ("", ""),
+    ),
+)
+def test_an_address_has_one_spelling(text: str, spelled: str) -> None:
+    """What is stored is found again by whichever spelling; what is no address stays as it is."""
+    assert one_spelling(text) == spelled

@@ -18,7 +18,7 @@ from keystead.keys.tiers import plan_of
 from keystead.limits.service import PlanDraft
 from keystead.tenants.errors import NotFoundError
 from keystead.tenants.model import Environment, Owner
-from keystead.tenants.service import OwnerDraft
+from keystead.tenants.service import OwnerDraft, WorkspaceDraft
 from tests.world import World, narrowed
 
 NOW_MS = 1_000_000
@@ -151,7 +151,9 @@ async def test_without_any_plan_there_is_no_bound(world: World, root: Principal)
     """A workspace may have no default plan."""
     await world.change(
         root,
-        lambda unit: world.workspaces.update(unit, root.workspace_id, name="", mask={"default_plan_id"}, etag=""),
+        lambda unit: world.workspaces.update(
+            unit, root.workspace_id, WorkspaceDraft(), mask={"default_plan_id"}, etag=""
+        ),
     )
     key, _ = await world.create(root, DRAFT)
     snapshot = await world.snapshots.by_key(key.id)
@@ -187,7 +189,7 @@ OF_BOTH: dict[str, Work] = {
     "update_workspace": lambda w, c: w.change(
         c,
         lambda unit: w.tiers.update_workspace(
-            unit, c, c.workspace_id, name="", default_plan_id="enterprise", mask={"default_plan_id"}, etag=""
+            unit, c, c.workspace_id, WorkspaceDraft("", "enterprise"), mask={"default_plan_id"}, etag=""
         ),
     ),
 }
@@ -220,7 +222,7 @@ async def test_names_are_changed_by_a_caller_for_one_environment(world: World, r
     workspace = await world.change(
         caller,
         lambda unit: world.tiers.update_workspace(
-            unit, caller, caller.workspace_id, name="New", default_plan_id="", mask={"name"}, etag=""
+            unit, caller, caller.workspace_id, WorkspaceDraft("New"), mask={"name"}, etag=""
         ),
     )
     assert workspace.name == "New"

@@ -13,7 +13,7 @@ from keystead.keys.principal import Principal
 from keystead.limits.service import PlanDraft
 from keystead.tenants.errors import NotFoundError
 from keystead.tenants.model import Owner, Workspace
-from keystead.tenants.service import OwnerDraft
+from keystead.tenants.service import OwnerDraft, WorkspaceDraft
 from tests.world import World
 
 DAY_MS = 86_400_000
@@ -64,7 +64,7 @@ async def set_default(world: World, caller: Principal, reference: str) -> Worksp
     return await world.change(
         caller,
         lambda unit: world.workspaces.update(
-            unit, caller.workspace_id, name="Acme", default_plan_id=reference, mask=mask, etag=""
+            unit, caller.workspace_id, WorkspaceDraft("Acme", reference), mask=mask, etag=""
         ),
     )
 

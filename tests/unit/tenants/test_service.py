@@ -12,7 +12,7 @@ from keystead.keys.ports import Unit
 from keystead.keys.principal import Principal
 from keystead.tenants.errors import AlreadyExistsError, EtagMismatchError, NotFoundError
 from keystead.tenants.model import Owner, Workspace
-from keystead.tenants.service import OwnerDraft
+from keystead.tenants.service import OwnerDraft, WorkspaceDraft
 from tests.fakes import LateOwners
 from tests.world import ORIGIN, World
 
@@ -189,7 +189,9 @@ async def rename(world: World, caller: Principal, name: str, *mask: str, etag: s
     """Rename the caller's workspace."""
     return await world.change(
         caller,
-        lambda unit: world.workspaces.update(unit, caller.workspace_id, name=name, mask=set(mask), etag=etag),
+        lambda unit: world.workspaces.update(
+            unit, caller.workspace_id, WorkspaceDraft(name), mask=set(mask), etag=etag
+        ),
     )
 
 
@@ -233,3 +235,36 @@ async def test_another_workspace_is_not_there(world: World, root: Principal) -> 
             await world.workspaces.get(unit, workspace.id)
     async with world.units.begin(None, ORIGIN) as unit:
         assert await world.workspaces.get(unit, workspace.id) == workspace
+
+
+async def keep_events(world: World, caller: Principal, days: int) -> Workspace:
+    """Say how long events are kept."""
+    return await world.change(
+        caller,
+        lambda unit: world.workspaces.update(
+            unit,
+            caller.workspace_id,
+            WorkspaceDraft(audit_retention_days=days),
+            mask={"audit_retention_days"},
+            etag="",
+        ),
+    )
+
+
+async def test_how_long_events_are_kept_is_told(world: World, root: Principal) -> None:
+    """It touches nothing that a verdict depends on, and is an event."""
+    assert (await keep_events(world, root, 400)).audit_retention_days == 400
+    told = world.changes[-1]
+    assert (told.action, dict(told.changes), told.touches) == (
+        Action.WORKSPACE_UPDATED,
+        {"audit_retention_days": (0, 400)},
+        (),
+    )
+    assert (await keep_events(world, root, 0)).audit_retention_days == 0
+
+
+@pytest.mark.parametrize("days", (-1, 1, 29, 36_501))
+async def test_events_are_kept_for_a_month_at_least(world: World, root: Principal, days: int) -> None:
+    """Whoever has stolen a key cannot have its tracks forgotten at once."""
+    with pytest.raises(InvalidRequestError):
+        await keep_events(world, root, days)

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 import keystead
 from keystead.kernel.errors import FieldViolation, InvalidRequestError, KeysteadError, StartError, UnavailableError
-from keystead.keys.errors import KeyRevokedError, UnauthenticatedError
+from keystead.keys.errors import KeyRevokedError, RefusedFor, UnauthenticatedError
 from keystead.transport.errors import BEFORE_CONNECT, TABLE, OverloadedError, UnknownFieldError
 from keystead.transport.http.refusing import connect_code
 from keystead.transport.refusals import (
@@ -121,7 +121,7 @@ def test_a_refusal_says_when_to_come_back_and_how_to_authenticate() -> None:
     assert refusal.http_headers == {"retry-after": "1"}
     assert refusal_of(UnavailableError("x", retry_after_ms=1), "/x").http_headers == {"retry-after": "1"}
     assert refusal_of(KeyRevokedError("key_1"), "/x").http_headers == {}
-    assert refusal_of(UnauthenticatedError("x"), "/x").http_headers == {"www-authenticate": "Bearer"}
+    assert refusal_of(UnauthenticatedError(RefusedFor.UNKNOWN), "/x").http_headers == {"www-authenticate": "Bearer"}
 
 
 @pytest.mark.parametrize("letter", ("a", "é", "\ud800", "\n"))

@@ -40,6 +40,7 @@ class Log:
     largest: int = 0
     lost: set[int] = field(default_factory=set)
     made: KeptCheckpoint | None = None
+    cut_to: int = 0
 
     async def place(self) -> None:
         """Nothing waits for a place."""
@@ -75,6 +76,11 @@ class Log:
         """Exports ask for the checkpoint instead."""
         raise AssertionError(workspace_id)
 
+    async def first_index(self, workspace_id: str) -> int:
+        """Return where the log was cut."""
+        assert workspace_id == WORKSPACE
+        return self.cut_to
+
     async def find(self, scope: TenantScope, event_id: str) -> Event | None:
         """Exports look for no single event."""
         raise AssertionError((scope, event_id))
@@ -100,6 +106,16 @@ async def test_an_export_ends_where_its_checkpoint_does(form: Request.Format.Val
         report = verified(await exported(log, Request(format=form, from_index=first)))
         assert (report.intact, report.first_index, report.events) == (True, first, 200 - first), report.findings
     assert log.largest == LINES_MAX
+
+
+async def test_an_export_of_a_cut_log_begins_where_it_was_cut() -> None:
+    """Asked for from the beginning or from there on it is the same; what is gone cannot be asked for."""
+    log = Log(events_of(23), cut_to=7)
+    for asked, first in ((0, 7), (7, 7), (9, 9)):
+        report = verified(await exported(log, Request(from_index=asked)))
+        assert (report.intact, report.first_index, report.events) == (True, first, 20 - first)
+    with pytest.raises(InvalidRequestError, match="at least 7"):
+        await exported(log, Request(from_index=6))
 
 
 async def test_messages_are_whole_lines_and_small() -> None:

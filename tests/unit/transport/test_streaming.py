@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value
 
 from keystead.kernel.errors import KeysteadError, UnavailableError
-from keystead.keys.errors import UnauthenticatedError
+from keystead.keys.errors import RefusedFor, UnauthenticatedError
 from keystead.transport.errors import OverloadedError
 from keystead.transport.streaming import OpenStreams
 
@@ -52,7 +52,7 @@ class Check:
         """Refuse when it has run out."""
         self.left -= 1
         if self.left < 0:
-            raise UnauthenticatedError("revoked")
+            raise UnauthenticatedError(RefusedFor.REVOKED)
 
 
 async def carried(streams: OpenStreams, handler: Handler, check: Check | None = None) -> list[int]:

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from keystead.keys.errors import UnauthenticatedError
+from keystead.keys.errors import Proven, RefusedFor, UnauthenticatedError
 from keystead.keys.model import KeyKind, KeyState
 from keystead.tenants.model import Environment
 from keystead.verification import authentication
-from keystead.verification.authentication import Refusals
 from keystead.verification.errors import StaleError
 from tests.fakes import FakeSource
 from tests.rig import STALENESS_MS, Rig
@@ -42,7 +41,7 @@ async def test_no_other_key_authenticates(kind: KeyKind) -> None:
     """A customer's or a service's key is none for Keystead's API, whatever scopes the platform gave it."""
     rig = Rig()
     text, _ = rig.mint(kind=kind, scopes=("*:*",))
-    assert (await refusal_of(rig, f"Bearer {text}")).internal == "not a management key"
+    assert (await refusal_of(rig, f"Bearer {text}")).internal == "not_management"
     assert rig.work == (0, 0)
 
 
@@ -75,7 +74,7 @@ async def test_every_refusal_answers_alike() -> None:
 
 @pytest.mark.parametrize(
     ("authorization", "reason"),
-    (("", "missing"), ("Basic x", "no bearer token"), ("Bearer x", "malformed"), ("Bearer", "no bearer token")),
+    (("", "missing"), ("Basic x", "not_bearer"), ("Bearer x", "malformed"), ("Bearer", "not_bearer")),
 )
 async def test_the_reason_is_kept_for_the_counters(authorization: str, reason: str) -> None:
     """An operator sees why calls were refused; the reason holds nothing of the credential (P1)."""
@@ -169,6 +168,29 @@ async def test_a_lapsed_lease_authenticates_nobody() -> None:
         await rig.authenticator.authenticate(f"Bearer {text}", ANYWHERE)
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    (
+        ({"state": KeyState.REVOKED}, RefusedFor.REVOKED),
+        ({"state": KeyState.SUSPENDED}, RefusedFor.SUSPENDED),
+        ({"owner_suspended": True}, RefusedFor.SUSPENDED),
+        ({"expires_at_ms": 1}, RefusedFor.EXPIRED),
+        ({"allowed_ips": ("192.0.2.0/24",)}, RefusedFor.WRONG_ADDRESS),
+        ({"kind": KeyKind.CUSTOMER}, RefusedFor.NOT_MANAGEMENT),
+    ),
+)
+async def test_a_proven_key_that_is_refused_is_known(fields: dict[str, object], reason: RefusedFor) -> None:
+    """The log tells which key it was, whose it is, and why it was refused; its caller is told neither (P8)."""
+    rig = Rig()
+    text, key = rig.mint(MANAGEMENT)
+    rig.store.change(key.key_id, **fields)
+    error = await refusal_of(rig, f"Bearer {text}")
+    assert error.refused_for is reason
+    assert error.proven == Proven(key.key_id, key.workspace_id, "all")
+    assert (await refusal_of(rig, f"Bearer {rig.forge()}")).proven is None
+    assert key.key_id not in error.public
+
+
 async def test_known_callers_are_bounded() -> None:
     """However many spellings of one header are sent, what is kept of them stays bounded, and callers stay known."""
     rig = Rig()
@@ -177,12 +199,3 @@ async def test_known_callers_are_bounded() -> None:
         await rig.authenticator.authenticate("Bearer " + " " * (number % 12_000) + text, ANYWHERE)
     assert len(rig.authenticator._principals) <= authentication._PRINCIPALS_KEPT
     assert rig.work == (1, 1)
-
-
-def test_refused_calls_are_counted_exactly_and_bounded() -> None:
-    """Sums are exact; past the bound new groups are counted together; taking begins anew."""
-    refusals = Refusals(kept=2)
-    for method, reason in (("A", "x"), ("A", "x"), ("B", "y"), ("C", "z"), ("D", "w"), ("A", "x")):
-        refusals.count(method, reason)
-    assert refusals.take() == {("A", "x"): 3, ("B", "y"): 1, ("other", "other"): 2}
-    assert refusals.take() == {}

@@ -10,7 +10,9 @@ import pytest
 from keystead.kernel.errors import UnavailableError
 from keystead.keys.model import KeyState
 from keystead.keys.ports import Lane
+from keystead.tenants.model import Environment
 from keystead.verification.model import Code
+from keystead.verification.service import VerifyRequest
 from tests.rig import Rig
 
 
@@ -39,6 +41,21 @@ async def test_a_revocation_during_the_hash_is_noticed_as_well() -> None:
     rig.hasher.gate.open()
     assert (await asked).code is Code.REVOKED
     assert rig.work == (2, 1)
+
+
+async def test_a_batch_admits_nothing_that_was_revoked_while_it_waited_for_another() -> None:
+    """A warm key without limits, revoked while a cold one is read: the batch says what is so when it answers (P3)."""
+    rig = Rig()
+    warm, key = rig.mint()
+    cold, _ = rig.mint()
+    assert await rig.code(warm) == "VALID"
+    rig.store.gate.close()
+    asked = [VerifyRequest(text, Environment.LIVE) for text in (warm, cold)]
+    batch = asyncio.create_task(rig.verification.verify_batch(rig.caller, asked))
+    await rig.store.gate.arrival()
+    rig.change(key.key_id, state=KeyState.REVOKED)
+    rig.store.gate.open()
+    assert [verdict.code for verdict in await batch] == [Code.REVOKED, Code.VALID]
 
 
 @pytest.mark.parametrize("subject", ("owner", "workspace"))

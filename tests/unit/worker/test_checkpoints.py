@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 from keystead.events.checkpointing import CONFIRM_EVERY_MS
 from keystead.events.checkpoints import KeptCheckpoint
 from keystead.kernel.errors import UnavailableError
-from keystead.worker.checkpoints import STEP_MS, TURN_EVERY_MS, CheckpointKeeper
+from keystead.worker.checkpoints import TURN_EVERY_MS, CheckpointKeeper
+from keystead.worker.walks import STEP_MS
 from tests.unit.events.trees import Log
 
 WORKSPACES = [f"wsp_{number}" for number in range(5)]

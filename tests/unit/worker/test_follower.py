@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,11 +13,13 @@ from keystead.adapters.memory.snapshots import MemorySnapshots
 from keystead.adapters.memory.store import MemoryStore
 from keystead.adapters.memory.units import MemoryUnits
 from keystead.events.model import Cursor
-from keystead.events.ports import EventLog, LogPage
+from keystead.events.ports import UNPLACED_MAX, EventLog, LogPage
+from keystead.kernel.change import Action, Change
 from keystead.kernel.errors import UnavailableError
 from keystead.kernel.ids import IdSource
 from keystead.kernel.secret import Secret
 from keystead.keys.model import Key
+from keystead.keys.ports import Unit
 from keystead.keys.principal import Principal
 from keystead.keys.service import KeyDraft
 from keystead.tenants.model import Environment
@@ -38,7 +41,9 @@ class Log:
         self.before_poll: Callable[[], object] = lambda: None
         self.places = True
         self.reads = True
+        self.hangs = False
         self.polls = 0
+        self.placings = 0
 
     async def head(self) -> Cursor:
         """Return the head."""
@@ -54,6 +59,9 @@ class Log:
 
     async def place(self, *, limit: int) -> int:
         """Place, when placing works."""
+        self.placings += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         if not self.places:
             raise UnavailableError("The database does not answer.", internal="no lock")
         return await self.inner.place(limit=limit)
@@ -112,6 +120,60 @@ async def test_a_stuck_sequencer_delays_no_revocation(both: TwoProcesses) -> Non
     assert await both.two.code(caller, secret) == "REVOKED"
 
 
+async def test_a_sequencer_that_waits_for_somebody_holds_up_no_reading(both: TwoProcesses) -> None:
+    """A revocation is heard of in a moment while placing hangs, turn after turn, and closing ends what hangs (P3)."""
+    caller, key, secret = await both.key()
+    both.log.hangs = True
+    placings = both.log.placings
+    await both.revoke(caller, key)
+    for _ in range(2):
+        async with asyncio.timeout(1):
+            await both.follower.turn()
+        assert await both.two.code(caller, secret) == "REVOKED"
+    assert both.log.placings == placings + 1
+    await both.follower.close()
+    both.log.hangs = False
+    await both.follower.turn()
+    assert both.follower.unplaced == 0
+
+
+async def test_what_is_hidden_earns_no_lease_and_is_not_asked_for_at_once(both: TwoProcesses) -> None:
+    """While more waits for its place than is read, the process claims nothing, and reads again in its own time."""
+    caller, _, secret = await both.key()
+    both.log.places = False
+    many = [Change(caller.workspace_id, Action.KEY_UPDATED, "key_x", touches=("key_x",))] * (UNPLACED_MAX + 1)
+
+    async def happen(unit: Unit) -> None:
+        for change in many:
+            unit.record(change)
+
+    await both.one.change(caller, happen)
+    polls = both.log.polls
+    both.two.clock.advance(STALENESS_MS)
+    await both.follower.turn()
+    assert both.log.polls == polls + 1
+    with pytest.raises(StaleError):
+        await both.two.code(caller, secret)
+
+
+async def test_an_event_that_gets_its_place_makes_nothing_old_again(both: TwoProcesses) -> None:
+    """What was read since the event was first heard of is good, and read once alone."""
+    caller, key, secret = await both.key()
+    both.log.places = False
+    await both.one.change(caller, lambda unit: both.one.keys.suspend(unit, caller, key.id, reason=""))
+    await both.follower.turn()
+    assert await both.two.code(caller, secret) == "SUSPENDED"
+    epoch = both.two.touches.epoch
+    both.log.places = True
+    await both.follower.turn()
+    await both.follower.turn()
+    assert both.follower.unplaced == 0
+    assert both.two.touches.epoch == epoch
+    await both.revoke(caller, key)
+    await both.follower.turn()
+    assert await both.two.code(caller, secret) == "REVOKED"
+
+
 async def test_a_lease_is_dated_when_the_poll_was_sent(both: TwoProcesses) -> None:
     """A slow answer earns less: what happened after it was asked for is not in it."""
     caller, _, secret = await both.key()
@@ -150,7 +212,7 @@ async def test_more_than_a_page_is_read_to_the_end(both: TwoProcesses) -> None:
     await both.revoke(caller, key)
     polls = both.log.polls
     await both.follower.turn()
-    assert both.log.polls == polls + 2
+    assert both.log.polls == polls + 3  # one to hear, then a page and what is left, in their places
     assert await both.two.code(caller, secret) == "REVOKED"
 
 
@@ -193,3 +255,52 @@ async def test_what_is_read_while_the_log_is_found_again_is_not_lost(both: TwoPr
     await both.follower.turn()
     await both.follower.turn()
     assert await both.two.code(caller, secret) == "REVOKED"
+
+
+async def test_how_long_an_event_took_is_measured_at_its_first_reading(both: TwoProcesses) -> None:
+    """What is read before it has its place and again afterwards counts once, with the shorter of the two times; a clock
+    that goes behind that of the process that made it counts as no time.
+    """
+    caller, key, _ = await both.key()
+    took = both.follower.propagation
+    before, so_far_ns = took.count, took.sum_ns
+    both.log.places = False
+    await both.revoke(caller, key)
+    both.two.clock.advance(2_000)
+    await both.follower.turn()
+    assert (took.count, took.sum_ns - so_far_ns) == (before + 1, 2_000_000_000)
+    both.log.places = True
+    both.two.clock.advance(60_000)
+    await both.follower.turn()
+    assert took.count == before + 1
+    both.one.clock.advance(3_600_000)
+    await both.one.owner(caller, "customer-2")
+    await both.follower.turn()
+    assert took.count == before + 2
+    assert took.sum_ns - so_far_ns == 2_000_000_000
+
+
+async def test_others_are_told_of_places_that_were_given(both: TwoProcesses) -> None:
+    """Who has heard of an event without its place hears at once when it has one; with nothing placed nobody is woken,
+    and what is applied is said after every complete turn.
+    """
+    placed: list[int] = []
+    applied: list[int] = []
+    follower = LogFollower(
+        log=both.log,
+        touches=both.two.touches,
+        lease=both.two.lease,
+        clock=both.two.clock,
+        on_placed=lambda: placed.append(1),
+        on_applied=applied.append,
+    )
+    await follower.turn()
+    await both.one.workspace()
+    both.log.places = False
+    await follower.turn()
+    assert placed == []
+    both.log.places = True
+    await follower.turn()
+    assert placed == [1]
+    assert applied[0] == applied[1] == 0
+    assert applied[-1] == follower.applied_seq > 0

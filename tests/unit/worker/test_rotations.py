@@ -14,7 +14,8 @@ from keystead.keys.principal import Principal
 from keystead.keys.service import KeyDraft
 from keystead.limits.service import PlanDraft
 from keystead.tenants.model import Environment
-from keystead.worker.rotations import STEP_MS, TURN_EVERY_MS, RotationKeeper
+from keystead.worker.rotations import TURN_EVERY_MS, RotationKeeper
+from keystead.worker.walks import STEP_MS
 from tests.world import World
 
 EVERY_MS = 3_600_000

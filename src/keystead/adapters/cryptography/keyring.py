@@ -46,7 +46,7 @@ def _any_base64(text: str) -> bytes:
 
 
 class _Master:
-    __slots__ = ("audit", "check", "id", "pepper", "replies", "slots", "tag")
+    __slots__ = ("audit", "check", "id", "pepper", "replies", "sinks", "slots", "tag")
 
     def __init__(self, secret: bytes) -> None:
         self.id = derive(secret, "id", 4).hex()
@@ -56,6 +56,7 @@ class _Master:
         self.slots = derive(secret, "idempotency-slot")
         self.replies = derive(secret, "idempotency-reply")
         self.audit = derive(secret, "audit-key")
+        self.sinks = derive(secret, "sink-secrets")
 
 
 class MasterKeyring:
@@ -133,6 +134,21 @@ class MasterKeyring:
             return None
         try:
             return AESGCM(master.audit).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], public)
+        except (InvalidTag, ValueError):  # a ValueError: cut off so short that there is no nonce
+            return None
+
+    def seal_for_sink(self, sink_id: str, secrets: bytes) -> tuple[str, bytes]:
+        """Encrypt what a sink proves itself with, bound to the sink; return the master's id and the result."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._current.id, nonce + AESGCM(self._current.sinks).encrypt(nonce, secrets, sink_id.encode())
+
+    def open_for_sink(self, sink_id: str, master_id: str, sealed: bytes) -> bytes | None:
+        """Undo ``seal_for_sink``; None when its master key is gone, it is another sink's, or was tampered with."""
+        master = self._masters.get(master_id)
+        if master is None:
+            return None
+        try:
+            return AESGCM(master.sinks).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], sink_id.encode())
         except (InvalidTag, ValueError):  # a ValueError: cut off so short that there is no nonce
             return None
 

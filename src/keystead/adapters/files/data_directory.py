@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from keystead.adapters.cryptography.keyring import MASTER_KEY_BYTES, decode_master_key
@@ -14,6 +14,8 @@ from keystead.kernel.errors import StartError
 
 _MASTER_KEY_FILE = "master.key"
 _LOCK_FILE = "lock"
+_NODE_FILE = "node"
+_NODE_BYTES_MAX = 100
 
 
 class DataDirectoryLockedError(StartError):
@@ -61,6 +63,26 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def last_node(path: Path) -> str:
+    """Return the id of the process that served from this directory before; empty when nobody knows.
+
+    Whoever holds the lock knows that it is dead.
+    """
+    try:
+        with (path / _NODE_FILE).open("rb") as file:
+            return file.read(_NODE_BYTES_MAX).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def name_node(path: Path, node_id: str) -> None:
+    """Write down the id of this process for the next one; what cannot be written is no more than a longer wait."""
+    written = path / f"{_NODE_FILE}.new"
+    with suppress(OSError):
+        written.write_text(f"{node_id}\n", encoding="ascii")
+        written.replace(path / _NODE_FILE)
 
 
 def master_key(path: Path, *, create: bool) -> bytes | None:

@@ -25,7 +25,6 @@ from keystead.usage.records import JOURNAL_PREFIX
 FILE_BYTES_MAX = 256 * 1024 * 1024
 _LOCK_FILE = "lock"
 _PLACES_FILE = "places"
-_ATTEMPTS_FILE = "attempts"
 _KEPT_FOLDER = "damaged"
 _KEPT_MAX = 64
 _SEGMENT = ".segment"
@@ -38,11 +37,6 @@ _SLOTS = 2
 def segment_file(folder: Path, number: int) -> Path:
     """Name the file of a segment."""
     return folder / f"{number:0{_DIGITS}d}{_SEGMENT}"
-
-
-def attempts_file(folder: Path) -> Path:
-    """Name the file in which verdicts about no key are counted."""
-    return folder / _ATTEMPTS_FILE
 
 
 def mapped_file(file: Path, length: int) -> mmap.mmap:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from keystead.adapters.files.attempts_reading import MappedAttemptPages
+from keystead.adapters.files.counter_pages import MappedPages
 from keystead.adapters.files.journal import MappedJournal
 from keystead.adapters.files.journal_directory import (
     JournalDirectory,
@@ -258,10 +258,19 @@ class JournalReader:
 class MappedStretches:
     """The stretches of this process's journal, and of all that dead processes left in the same directory."""
 
-    def __init__(self, own: MappedJournal, clock: Clock, attempts: MappedAttemptPages | None = None) -> None:
-        """Read ``own`` and what lies beside it; no journal goes before its ``attempts`` are counted as well."""
+    def __init__(
+        self,
+        own: MappedJournal,
+        clock: Clock,
+        attempts: MappedPages[Any, Any] | None = None,
+        refusals: MappedPages[Any, Any] | None = None,
+    ) -> None:
+        """Read ``own`` and what lies beside it; no journal goes before its ``attempts`` and ``refusals`` are stored.
+
+        Usage is complete up to where attempts are counted as well; refusals are none of it.
+        """
         self._own = own
-        self._attempts = attempts
+        self._beside = [pages for pages in (attempts, refusals) if pages is not None]
         self._now_ms = clock.now_ms if attempts is None else attempts.seen_until_ms
         self._root = own.directory.path.parent
         self._directories: dict[str, JournalDirectory] = {own.journal_id: own.directory}
@@ -287,8 +296,8 @@ class MappedStretches:
             self._directories[journal_id] = directory
             self._places[journal_id] = places
             self._readers[journal_id] = JournalReader(journal_id, segments, places, self._now_ms)
-            if self._attempts is not None:
-                self._attempts.take_over(journal_id, directory.path)
+            for pages in self._beside:
+                pages.take_over(journal_id, directory.path)
         return list(self._readers)
 
     def next(self, journal_id: str, *, at_most: int) -> Stretch | None:
@@ -311,14 +320,13 @@ class MappedStretches:
 
     def finished(self, journal_id: str) -> bool:
         """Say whether a journal is counted to its end and gets no more verdicts; then close it in the store."""
-        waiting = self._attempts is not None and not self._attempts.finished(journal_id)
-        return not waiting and self._readers[journal_id].finished
+        return all(it.finished(journal_id) for it in self._beside) and self._readers[journal_id].finished
 
     def remove(self, journal_id: str) -> None:
         """Delete a finished journal, after the store has closed it."""
         reader = self._readers.pop(journal_id)
         self._damaged += reader.damaged
-        self._forget_attempts(journal_id)
+        self._forget_beside(journal_id)
         if journal_id == self._own.journal_id:
             self._own.let_go()
         self._places.pop(journal_id).close()
@@ -328,10 +336,10 @@ class MappedStretches:
         """Leave the journals of dead processes to others; the own one lets go of itself."""
         for journal_id in [it for it in self._readers if it != self._own.journal_id]:
             del self._readers[journal_id]
-            self._forget_attempts(journal_id)
+            self._forget_beside(journal_id)
             self._places.pop(journal_id).close()
             self._directories.pop(journal_id).let_go()
 
-    def _forget_attempts(self, journal_id: str) -> None:
-        if self._attempts is not None:
-            self._attempts.forget(journal_id)
+    def _forget_beside(self, journal_id: str) -> None:
+        for pages in self._beside:
+            pages.forget(journal_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from keystead.adapters.memory.store import MemoryStore
 from keystead.events import merkle
@@ -20,8 +20,7 @@ class MemoryAuditReader:
 
     async def page(self, scope: TenantScope, wanted: EventFilter, request: PageRequest) -> Page[Event]:
         """Return events by (``occurred_at_ms``, id), also those that have no place yet."""
-        state = self._store.committed
-        found = [event for event in (*state.placed, *state.unplaced) if wanted.admits(event, scope)]
+        found = [event for event in self._kept() if wanted.admits(event, scope)]
         found.sort(key=_sort_key, reverse=not request.ascending)
         if request.position:
             last = (int(request.position[0]), request.position[1])
@@ -30,7 +29,8 @@ class MemoryAuditReader:
 
     async def since(self, scope: TenantScope, wanted: EventFilter, after_index: int, limit: int) -> Sequence[Event]:
         """Return at most ``limit`` placed events after ``after_index``, by leaf index."""
-        own = self._leaves(scope.workspace_id)[after_index + 1 :]
+        first = await self.first_index(scope.workspace_id)
+        own = self._leaves(scope.workspace_id)[max(first, after_index + 1) :]
         return [event for event in own if wanted.admits(event, scope)][:limit]
 
     async def leaf_hashes(self, workspace_id: str, start: int, limit: int) -> Sequence[bytes]:
@@ -47,9 +47,19 @@ class MemoryAuditReader:
 
     async def find(self, scope: TenantScope, event_id: str) -> Event | None:
         """Return an event inside the walls; None when there is none."""
-        state = self._store.committed
-        own = (event for event in (*state.placed, *state.unplaced) if event.id == event_id)
+        own = (event for event in self._kept() if event.id == event_id)
         return next((event for event in own if EventFilter().admits(event, scope)), None)
+
+    async def first_index(self, workspace_id: str) -> int:
+        """Return the index of the first event that is kept."""
+        return self._store.committed.log_cuts.get(workspace_id, 0)
+
+    def _kept(self) -> Iterator[Event]:
+        """Yield events, those aside that are gone: of them the store still holds the hashes."""
+        state = self._store.committed
+        for event in (*state.placed, *state.unplaced):
+            if event.leaf_index is None or event.leaf_index >= state.log_cuts.get(event.workspace_id, 0):
+                yield event
 
     def _leaves(self, workspace_id: str) -> list[Event]:
         return [event for event in self._store.committed.placed if event.workspace_id == workspace_id]

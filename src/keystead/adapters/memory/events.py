@@ -7,7 +7,7 @@ from dataclasses import replace
 from keystead.adapters.memory.store import MemoryStore, Staging, sort_events
 from keystead.events.errors import CursorLostError
 from keystead.events.model import Cursor
-from keystead.events.ports import LogPage
+from keystead.events.ports import UNPLACED_MAX, LogPage
 
 
 class MemoryEventLog:
@@ -30,8 +30,10 @@ class MemoryEventLog:
         if cursor.seq and state.placed[cursor.seq - 1].leaf_hash != cursor.event_hash:
             raise CursorLostError
         placed = state.placed[cursor.seq :]
-        more = len(placed) > limit or len(state.unplaced) > limit
-        return LogPage(placed[:limit], sort_events(state.unplaced)[:limit], more)
+        touching = [event for event in state.unplaced if event.touches]
+        others = [event for event in state.unplaced if not event.touches][:1]
+        seen = sort_events([*touching[:UNPLACED_MAX], *others])
+        return LogPage(placed[:limit], seen, len(placed) > limit, len(touching) > UNPLACED_MAX)
 
     async def place(self, *, limit: int) -> int:
         """Give at most ``limit`` committed events their ``seq`` and leaf index; 0 when another is at it."""

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from keystead.adapters.memory.sink_rows import StoredSink
 from keystead.adapters.walls import ReadOnlyUnitError
 from keystead.events.checkpoints import KeptCheckpoint
 from keystead.events.model import Event
@@ -44,6 +45,8 @@ class State:
     turns: dict[str, int] = field(default_factory=dict)
     checkpoints: dict[str, KeptCheckpoint] = field(default_factory=dict)
     audit_key: SealedKey | None = None
+    log_cuts: dict[str, int] = field(default_factory=dict)
+    sinks: dict[str, StoredSink] = field(default_factory=dict)
 
     def copy(self) -> State:
         """Return one that can be changed without this one noticing; what is in it is immutable."""
@@ -64,6 +67,8 @@ class State:
             turns=dict(self.turns),
             checkpoints=dict(self.checkpoints),
             audit_key=self.audit_key,
+            log_cuts=dict(self.log_cuts),
+            sinks=dict(self.sinks),
         )
 
 

@@ -71,6 +71,7 @@ class MemoryWorkspaces:
         state.plans = {plan.id: plan for plan in state.plans.values() if plan.workspace_id != workspace_id}
         state.replies = {slot: reply for slot, reply in state.replies.items() if slot.workspace_id != workspace_id}
         state.allowances = {name: it for name, it in state.allowances.items() if it.workspace_id != workspace_id}
+        state.sinks = {name: it for name, it in state.sinks.items() if it.sink.workspace_id != workspace_id}
 
     async def page(self, request: PageRequest) -> Page[Workspace]:
         """Return one page, the newest first."""

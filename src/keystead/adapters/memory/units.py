@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from keystead.adapters.memory.allowances import MemoryAllowances
+from keystead.adapters.memory.event_changes import MemoryEvents
 from keystead.adapters.memory.journals import MemoryJournals
 from keystead.adapters.memory.keys import MemoryKeys
 from keystead.adapters.memory.plans import MemoryPlans
 from keystead.adapters.memory.replies import MemoryReplies
 from keystead.adapters.memory.rotations import MemoryRotations
+from keystead.adapters.memory.sinks import MemorySinks
 from keystead.adapters.memory.store import MemoryStore, Staging
 from keystead.adapters.memory.tenants import MemoryOwners, MemoryWorkspaces
 from keystead.adapters.walls import Walls
@@ -37,6 +39,8 @@ class MemoryUnit:
         self.allowances = MemoryAllowances(staging, walls)
         self.rotations = MemoryRotations(staging)
         self.replies = MemoryReplies(staging, walls)
+        self.events = MemoryEvents(staging, walls)
+        self.sinks = MemorySinks(staging, walls, clock)
         self.journals = MemoryJournals(staging, clock)
         self.changes: list[Change] = []
 

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -138,24 +139,10 @@ def _pragmas(settings: DatabaseSettings, *, writes: bool) -> list[str]:
 
 
 def postgresql_engine(url: str, settings: DatabaseSettings, *, connections: int) -> AsyncEngine:
-    """Make the engine for one pool of PostgreSQL connections.
-
-    The URL goes to asyncpg as it is, so it may say whatever libpq understands (``sslmode``, several hosts, …).
-    """
-
-    async def connect() -> asyncpg.Connection:
-        connection: asyncpg.Connection = await asyncpg.connect(
-            url,
-            timeout=settings.connect_timeout_ms / 1_000,
-            command_timeout=(settings.command_timeout_ms + _CLIENT_GRACE_MS) / 1_000,
-            connection_class=_WatchedConnection,
-            server_settings=_server_settings(settings),
-        )
-        return connection
-
+    """Make the engine for one pool of PostgreSQL connections."""
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        async_creator=partial(connect_postgresql, url, settings),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -171,6 +158,21 @@ def postgresql_engine(url: str, settings: DatabaseSettings, *, connections: int)
             raise exc.DisconnectionError("the server has closed this connection")
 
     return engine
+
+
+async def connect_postgresql(url: str, settings: DatabaseSettings) -> asyncpg.Connection:
+    """Make one connection; raise ``OSError``, ``PostgresError`` or ``InterfaceError`` when there is none to be had.
+
+    The URL goes to asyncpg as it is, so it may say whatever libpq understands (``sslmode``, several hosts, …).
+    """
+    connection: asyncpg.Connection = await asyncpg.connect(
+        url,
+        timeout=settings.connect_timeout_ms / 1_000,
+        command_timeout=(settings.command_timeout_ms + _CLIENT_GRACE_MS) / 1_000,
+        connection_class=_WatchedConnection,
+        server_settings=_server_settings(settings),
+    )
+    return connection
 
 
 def _server_settings(settings: DatabaseSettings) -> dict[str, str]:

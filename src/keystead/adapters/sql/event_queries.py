@@ -7,6 +7,7 @@ short lists that are merged, since no index holds them in one order.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
@@ -16,6 +17,7 @@ from sqlalchemy import ColumnElement, Select, literal, literal_column, select, t
 
 from keystead.adapters.sql import schema
 from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.log_shelf import ROW_LEAVES_MAX, kept_hashes
 from keystead.adapters.sql.paging import after
 from keystead.adapters.sql.session import Session
 from keystead.events.model import Event, EventFilter
@@ -24,6 +26,8 @@ from keystead.kernel.walls import BOTH_ENVIRONMENTS, TenantScope
 
 _EVENTS = schema.events
 _HEADS = schema.log_heads
+_CUTS = schema.log_cuts
+_LEAVES = schema.cut_leaves
 _NAMES = tuple(field.name for field in fields(Event))
 _COLUMNS = tuple(_EVENTS.c[name] for name in _NAMES)
 _TOUCHES = _NAMES.index("touches")
@@ -52,8 +56,19 @@ class SqlAuditReader:
         return [_event(row) for row in await self._read(since_statement(scope, wanted, after_index, limit))]
 
     async def leaf_hashes(self, workspace_id: str, start: int, limit: int) -> Sequence[bytes]:
-        """Return the hashes of at most ``limit`` leaves from ``start`` on."""
-        return [row[0] for row in await self._read(hashes_statement(workspace_id, start, limit))]
+        """Return the hashes of at most ``limit`` leaves from ``start`` on, also of events that are gone."""
+        rows = await self._read(hashes_statement(workspace_id, start, limit))
+        if rows and rows[0].leaf_index == start:
+            return [row.leaf_hash for row in rows]
+        # Read after the events: what was swept in between is found here, and what is found twice is the same.
+        swept = kept_hashes(await self._read(swept_statement(workspace_id, start, limit)), start, start + limit)
+        known = {row.leaf_index: row.leaf_hash for row in rows} | swept
+        return [known[index] for index in itertools.takewhile(known.__contains__, range(start, start + limit))]
+
+    async def first_index(self, workspace_id: str) -> int:
+        """Return the index of the first event that is kept."""
+        rows = await self._read(select(_CUTS.c.size).where(_CUTS.c.workspace_id == workspace_id))
+        return rows[0].size if rows else 0
 
     async def head(self, workspace_id: str) -> tuple[int, bytes]:
         """Return how many events have their place, and the frontier of their tree."""
@@ -96,8 +111,15 @@ def since_statement(scope: TenantScope, wanted: EventFilter, after_index: int, l
 def hashes_statement(workspace_id: str, start: int, limit: int) -> Select[Any]:
     """Ask for the hashes of leaves in their order."""
     place = _EVENTS.c.leaf_index
-    own = select(_EVENTS.c.leaf_hash).where(_EVENTS.c.workspace_id == workspace_id, place >= start)
+    own = select(place, _EVENTS.c.leaf_hash).where(_EVENTS.c.workspace_id == workspace_id, place >= start)
     return own.order_by(place).limit(limit)
+
+
+def swept_statement(workspace_id: str, start: int, limit: int) -> Select[Any]:
+    """Ask for the rows that hold hashes of leaves whose events are gone."""
+    first = _LEAVES.c.first_index
+    near = (first > start - ROW_LEAVES_MAX, first < start + limit)
+    return select(_LEAVES).where(_LEAVES.c.workspace_id == workspace_id, *near).order_by(first)
 
 
 def _given(wanted: EventFilter) -> dict[str, str]:

@@ -22,7 +22,7 @@ from keystead.adapters.sql.session import Session, transaction
 from keystead.events import merkle
 from keystead.events.errors import CursorLostError
 from keystead.events.model import Cursor, Event, canonical
-from keystead.events.ports import LogPage
+from keystead.events.ports import UNPLACED_MAX, LogPage
 
 _EVENTS = schema.events
 _HEADS = schema.log_heads
@@ -41,9 +41,19 @@ _SEQ = _COLUMNS.split(", ").index("seq")
 _POLL = f"""
 SELECT * FROM (SELECT {_COLUMNS} FROM events WHERE seq >= ? ORDER BY seq LIMIT ?) AS placed
 UNION ALL
-SELECT * FROM (SELECT {_COLUMNS} FROM events WHERE seq IS NULL ORDER BY occurred_at_ms, id LIMIT ?) AS unplaced
+SELECT * FROM (SELECT {_COLUMNS} FROM events WHERE seq IS NULL AND touches <> '[]'
+                ORDER BY occurred_at_ms, id LIMIT {UNPLACED_MAX + 1}) AS touching
+UNION ALL
+SELECT * FROM (SELECT {_COLUMNS} FROM events WHERE seq IS NULL AND touches = '[]' LIMIT 1) AS others
 """  # noqa: S608 -- the columns are the constant above
 _ANY_UNPLACED = "SELECT 1 FROM events WHERE seq IS NULL LIMIT 1"
+# That it has no place yet is not searched for: a planner that believes nothing waits, since nothing did when it last
+# looked, would read all that waits for each of the rows.
+_NUMBER = (
+    update(_EVENTS)
+    .where(_EVENTS.c.id == bindparam("event_id"), (_EVENTS.c.seq + 0).is_(None))
+    .values(seq=bindparam("new_seq"), leaf_index=bindparam("new_leaf"))
+)
 _HEAD = "SELECT seq, leaf_hash FROM events WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT 1"
 
 
@@ -69,16 +79,16 @@ class SqlEventLog:
 
     async def poll(self, cursor: Cursor, *, limit: int) -> LogPage:
         """Read what came after ``cursor``; raise ``CursorLostError`` when its event is not there with its hash."""
-        rows = await self._database.fetch(_POLL, cursor.seq, limit + 2, limit + 1)
+        rows = await self._database.fetch(_POLL, cursor.seq, limit + 2)
         placed = sorted([row for row in rows if row[_SEQ] is not None], key=lambda row: int(row[_SEQ]))
         unplaced = [_event(row) for row in rows if row[_SEQ] is None]
         if cursor.seq:
             if not placed or placed[0][_SEQ] != cursor.seq or placed[0][-1] != cursor.event_hash:
                 raise CursorLostError
             del placed[0]
-        more = len(placed) > limit or len(unplaced) > limit
+        hidden = sum(bool(event.touches) for event in unplaced) > UNPLACED_MAX
         unplaced.sort(key=lambda event: (event.occurred_at_ms, event.id))
-        return LogPage([_event(row) for row in placed[:limit]], unplaced[:limit], more)
+        return LogPage([_event(row) for row in placed[:limit]], unplaced, len(placed) > limit, hidden)
 
     async def place(self, *, limit: int) -> int:
         """Give at most ``limit`` committed events their ``seq`` and leaf index; 0 when another process is at it."""
@@ -138,8 +148,7 @@ async def _place(session: Session, rows: Sequence[Any]) -> None:
         placed.append({"event_id": row.id, "new_seq": whole.size, "new_leaf": own.size})
         own.edge = merkle.append(own.edge, own.size, row.leaf_hash)
         own.size += 1
-    numbered = update(_EVENTS).where(_EVENTS.c.id == bindparam("event_id"), _EVENTS.c.seq.is_(None))
-    await session.write(numbered.values(seq=bindparam("new_seq"), leaf_index=bindparam("new_leaf")), placed)
+    await session.write(_NUMBER, placed)
     await _save_heads(session, heads)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, or_, select
 
-from keystead.adapters.sql import schema
+from keystead.adapters.sql import schema, sinks_schema
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.session import Session, transaction
 from keystead.kernel.clock import Clock
@@ -14,6 +14,7 @@ from keystead.keys.model import KeyState
 from keystead.tenants.errors import AlreadyExistsError
 
 _TABLE = schema.master_keys
+_SINKS = sinks_schema.sinks
 
 
 class SqlMasters:
@@ -41,13 +42,14 @@ class SqlMasters:
     async def in_use(self) -> set[str]:
         """Return the masters of secrets that still work or may again: not retired, of a key that is not revoked.
 
-        And that of the key that signs checkpoints.
+        And those of the key that signs checkpoints, and of what sinks prove themselves with.
         Masters are few and secrets many, so the index is asked for one master after the other, and each for one secret.
         """
         session = Session(self._database, read_only=False)
         rows = await session.read(_in_use(self._clock.now_ms()))
         sealing = await session.read(select(schema.audit_keys.c.master_id))
-        return {row.id for row in rows} | {row.master_id for row in sealing}
+        sinks = await session.read(select(_SINKS.c.master_id).where(_SINKS.c.sealed.is_not(None)).distinct())
+        return {row.id for row in rows} | {row.master_id for row in (*sealing, *sinks)}
 
 
 def _in_use(now_ms: int) -> Select[Any]:

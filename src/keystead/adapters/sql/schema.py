@@ -41,6 +41,7 @@ workspaces = Table(
     Column("updated_at_ms", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
     Column("default_plan_id", Ascii, nullable=False, server_default=""),
+    Column("audit_retention_days", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("id", name="workspaces_pk"),
     UniqueConstraint("brand", name="workspaces_brand"),
 )
@@ -236,6 +237,13 @@ events = Table(
         sqlite_where=text("seq IS NULL"),
         postgresql_where=text("seq IS NULL"),
     ),
+    Index(
+        "events_unheard",
+        "occurred_at_ms",
+        "id",
+        sqlite_where=text("seq IS NULL AND touches <> '[]'"),
+        postgresql_where=text("seq IS NULL AND touches <> '[]'"),
+    ),
     Index("events_by_time", "workspace_id", "occurred_at_ms", "id"),
     Index("events_by_target", "workspace_id", "target", "occurred_at_ms", "id"),
     Index("events_by_actor", "workspace_id", "actor_id", "occurred_at_ms", "id"),
@@ -253,6 +261,27 @@ log_heads = Table(
     Column("size", BigInteger, nullable=False),
     Column("frontier", LargeBinary, nullable=False),
     PrimaryKeyConstraint("workspace_id", name="log_heads_pk"),
+)
+
+# Where logs were cut: events below ``size`` are gone, or about to be; those below ``swept_to`` are, and their hashes
+# stand in ``cut_leaves``, at most a thousand of 32 bytes in a row.
+log_cuts = Table(
+    "log_cuts",
+    metadata,
+    Column("workspace_id", Ascii, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("swept_to", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("cut_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace_id", name="log_cuts_pk"),
+)
+cut_leaves = Table(
+    "cut_leaves",
+    metadata,
+    Column("workspace_id", Ascii, nullable=False),
+    Column("first_index", BigInteger, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("workspace_id", "first_index", name="cut_leaves_pk"),
 )
 
 # ``previous_size`` makes them a chain: of two that extend the same one, only the first can be stored. -1 is before all.

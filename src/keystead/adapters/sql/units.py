@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from keystead.adapters.sql.allowances import SqlAllowances
 from keystead.adapters.sql.database import Database
+from keystead.adapters.sql.event_changes import SqlEvents
 from keystead.adapters.sql.events import insert_events
 from keystead.adapters.sql.journals import SqlJournals
 from keystead.adapters.sql.keys import SqlKeys
@@ -16,6 +17,7 @@ from keystead.adapters.sql.plans import SqlPlans
 from keystead.adapters.sql.replies import SqlReplies
 from keystead.adapters.sql.rotations import SqlRotations
 from keystead.adapters.sql.session import Session
+from keystead.adapters.sql.sinks import SqlSinks
 from keystead.adapters.sql.workspaces import SqlWorkspaces
 from keystead.adapters.walls import Walls
 from keystead.events.model import RandomBytes, make_event
@@ -40,6 +42,8 @@ class SqlUnit:
         self.allowances = SqlAllowances(session, walls)
         self.rotations = SqlRotations(session)
         self.replies = SqlReplies(session, walls)
+        self.events = SqlEvents(session, walls)
+        self.sinks = SqlSinks(session, walls)
         self.journals = SqlJournals(session)
         self.changes: list[Change] = []
 

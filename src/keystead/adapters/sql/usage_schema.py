@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import DDL, BigInteger, Boolean, Column, Index, PrimaryKeyConstraint, SmallInteger, Table, event
 
-from keystead.adapters.sql.schema import Ascii, metadata
+from keystead.adapters.sql.node_schema import metadata
+from keystead.adapters.sql.schema import Ascii
 
 __all__ = [
     "attempts",

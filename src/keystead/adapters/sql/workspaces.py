@@ -78,6 +78,7 @@ def _values(workspace: Workspace) -> dict[str, object]:
         "updated_at_ms": workspace.updated_at_ms,
         "version": workspace.version,
         "default_plan_id": workspace.default_plan_id,
+        "audit_retention_days": workspace.audit_retention_days,
     }
 
 
@@ -90,4 +91,5 @@ def _workspace(row: Row[Any]) -> Workspace:
         updated_at_ms=row.updated_at_ms,
         version=row.version,
         default_plan_id=row.default_plan_id,
+        audit_retention_days=row.audit_retention_days,
     )

@@ -27,6 +27,9 @@ audit = LazyGroup(
         "proof": Entry(
             "keystead.cli.audit.proving:proof", "Print a receipt that EVENT_ID is in the log (C2SP tlog-proof)."
         ),
+        "erase": Entry(
+            "keystead.cli.audit.erasing:erase", "Erase what is private beside events: addresses and user agents."
+        ),
         "public-key": Entry("keystead.cli.audit.proving:public_key", "Print what checkpoints are verified with."),
     },
 )

@@ -47,9 +47,9 @@ def wide_table(found: Sequence[Message]) -> Table:
             cell(_index(event)),
             cell(at(event["occurredAt"])),
             action_cell(event),
-            cell(_said(event["target"])),
+            cell(_about(event)),
             cell(_said(event["ownerId"])),
-            cell(_said(event["actor"]["id"])),
+            cell(_who(event)),
             cell(_said(event["clientIp"])),
         )
         made.rows.append(row)
@@ -68,7 +68,7 @@ def narrow_table(found: Sequence[Message]) -> Table:
     for event in found:
         row = (
             joined([cell(at(event["occurredAt"]), "dim"), action_cell(event)], "\n"),
-            joined([cell(_said(event["target"])), cell(_said(event["actor"]["id"]), "dim")], "\n"),
+            joined([cell(_about(event)), cell(_who(event), "dim")], "\n"),
             joined([cell(_said(event["ownerId"])), cell(_said(event["clientIp"]), "dim")], "\n"),
         )
         made.rows.append(row)
@@ -80,26 +80,34 @@ def event_line(event: Message) -> Cell:
     parts = [
         cell(at(event["occurredAt"])[-8:], "dim"),
         action_cell(event),
-        cell(_said(event["target"])),
+        cell(_about(event)),
         *([cell(f"of {written(event['ownerId'])}")] if event["ownerId"] else []),
-        cell(f"by {_said(event['actor']['id'])}"),
+        cell(f"by {_who(event)}"),
         *([cell(f"from {written(event['clientIp'])}", "dim")] if event["clientIp"] else []),
     ]
     return joined(parts, "  ")
 
 
 def action_cell(event: Message) -> Cell:
-    """Write what happened, and whether it was refused or happened many times."""
+    """Write what happened, in red when it was refused, and how many times when it was more than once."""
     action = event["action"]
-    refused = event.get("result") == "REFUSED"
-    style = "red" if refused else _STYLES.get(action.rpartition(".")[2], "")
+    style = "red" if event.get("result") == "REFUSED" else _STYLES.get(action.rpartition(".")[2], "")
     count = number(event.get("count"))
-    said = f"{written(action)} refused" if refused else written(action)
-    return cell(f"{said} x{count:,}" if count > 1 else said, style)
+    return cell(f"{written(action)} x{count:,}" if count > 1 else written(action), style)
+
+
+def _about(event: Message) -> str:
+    """Write what an event is about: its target, else the method that was called or what a text began with."""
+    return _said(event["target"] or event.get("method", "") or event.get("presented", ""))
+
+
+def _who(event: Message) -> str:
+    actor = event["actor"]
+    return _said(actor["id"] or actor["type"])
 
 
 def _heading(event: Message) -> Cell:
-    return joined([action_cell(event), cell(_said(event["target"]), "bold")], "  ")
+    return joined([action_cell(event), cell(_about(event), "bold")], "  ")
 
 
 def _facts(event: Message) -> Iterator[tuple[str, str]]:
@@ -109,9 +117,11 @@ def _facts(event: Message) -> Iterator[tuple[str, str]]:
     if event.get("firstAt"):
         yield "since", f"{at(event['firstAt'])} UTC, {counted(event['count'])} times"
     actor = event["actor"]
-    yield "by", f"{_said(actor['id'])} ({written(actor['type'])})"
+    yield "by", f"{_said(actor['id'])} ({written(actor['type'])})" if actor["id"] else written(actor["type"])
     yield "address", written(event["clientIp"])
     yield "program", written(event["userAgent"])
+    yield "method", written(event.get("method", ""))
+    yield "presented", written(event.get("presented", ""))
     yield "owner", written(event["ownerId"])
     environment = event["environment"]
     yield "environment", "" if environment == "ENVIRONMENT_UNSPECIFIED" else environment.lower()

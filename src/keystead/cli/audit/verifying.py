@@ -97,6 +97,7 @@ def _as_json(report: Report, checkpoint: Checkpoint) -> dict[str, object]:
         "workspaceId": report.workspace_id,
         "events": report.events,
         "firstIndex": report.first_index,
+        "cutIndex": report.cut_index,
         "firstAt": _moment(report.first_at_ms),
         "lastAt": _moment(report.last_at_ms),
         "size": checkpoint.size,
@@ -105,6 +106,7 @@ def _as_json(report: Report, checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def _print(report: Report, checkpoint: Checkpoint) -> None:
+    before = _before(report)
     span = f", {report.first_index:,} to {checkpoint.size - 1:,}" if report.events else ""
     click.echo("Nothing was touched.")
     show(
@@ -112,12 +114,22 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
             (
                 ("Workspace", report.workspace_id),
                 ("Events", f"{report.events:,}{span}"),
+                *([("Before", before)] if before else []),
                 ("From", _moment(report.first_at_ms)),
                 ("To", _moment(report.last_at_ms)),
                 ("Root hash", checkpoint.root_hash.hex()),
             )
         )
     )
+
+
+def _before(report: Report) -> str:
+    """Say what became of earlier events; nothing when the export begins at the beginning."""
+    if not report.first_index:
+        return ""
+    if report.cut_index is None:
+        return "not in this export"
+    return f"cut by retention, as record {report.cut_index:,} tells"
 
 
 def _moment(found_ms: int | None) -> str:

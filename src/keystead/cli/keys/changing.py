@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from keystead.cli.application import command
-from keystead.cli.flags import with_options
+from keystead.cli.flags import WAIT_FLAG, with_options
 from keystead.cli.keys.rendering import print_key
 from keystead.cli.limits.options import limit_option, plan_option
 from keystead.cli.message import Message
@@ -76,13 +76,17 @@ def update(session: Session, *, key_id: str, etag: str, **given: Any) -> None:
 @command("suspend", examples=('keystead keys suspend key_01HZX… --reason "unusual traffic"',))
 @_KEY_ID
 @_REASON
+@WAIT_FLAG
 @speaks_to_server(mutates=True)
-def suspend(session: Session, *, key_id: str, reason: str) -> None:
+def suspend(session: Session, *, key_id: str, reason: str, wait: bool) -> None:
     """Refuse a key until it is resumed.
 
     The mild form of revoking: for a suspicion that may turn out wrong.
     """
-    session.show(session.change(_SERVICE, "SuspendKey", {"keyId": key_id, "reason": reason}), _print_changed)
+    session.show(
+        session.change(_SERVICE, "SuspendKey", {"keyId": key_id, "reason": reason, "wait": wait or None}),
+        _print_changed,
+    )
 
 
 @command("resume", examples=("keystead keys resume key_01HZX…",))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from keystead.cli.application import command
-from keystead.cli.flags import YES_FLAG, with_options
+from keystead.cli.flags import WAIT_FLAG, YES_FLAG, with_options
 from keystead.cli.keys.rendering import print_key
 from keystead.cli.message import Message
 from keystead.cli.parameters import ENVIRONMENT, KIND, Identifier
@@ -18,17 +18,24 @@ _SERVICE = "KeyService"
 _REASON = click.option("--reason", default="", help="Why, for the audit record.")
 
 
-@command("revoke", examples=('keystead keys revoke key_01HZX… --reason "found in a public repository"',))
+@command(
+    "revoke",
+    examples=(
+        'keystead keys revoke key_01HZX… --reason "found in a public repository"',
+        "keystead keys revoke key_01HZX… --wait --timeout 1m",
+    ),
+)
 @click.argument("key_id", type=Identifier())
 @_REASON
+@WAIT_FLAG
 @speaks_to_server(mutates=True)
-def revoke(session: Session, *, key_id: str, reason: str) -> None:
+def revoke(session: Session, *, key_id: str, reason: str, wait: bool) -> None:
     """Refuse a key for good.
 
     It is not asked twice, because a leak does not wait; revoking cannot be taken back. Every secret of the key is
     refused by this server at once and by all others within a second.
     """
-    reply = session.change(_SERVICE, "RevokeKey", {"keyId": key_id, "reason": reason})
+    reply = session.change(_SERVICE, "RevokeKey", {"keyId": key_id, "reason": reason, "wait": wait or None})
     session.show(reply, lambda shown: print_key(shown["key"]))
 
 
@@ -51,6 +58,7 @@ def revoke(session: Session, *, key_id: str, reason: str) -> None:
     _REASON,
     click.option("--validate-only", is_flag=True, help="Only say what would be revoked."),
     click.option("--expected-count", type=click.IntRange(0), help="Refuse unless exactly so many keys match."),
+    WAIT_FLAG,
     YES_FLAG,
 )
 @speaks_to_server(mutates=True)
@@ -72,6 +80,7 @@ def revoke_matching(
         "keyIds": list(given["key_ids"]),
         "reason": given["reason"],
         "expectedCount": expected_count,
+        "wait": given["wait"] or None,
     }
     if validate_only:
         reply = session.change(_SERVICE, "RevokeKeys", {**message, "validateOnly": True})

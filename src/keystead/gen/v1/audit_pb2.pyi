@@ -88,6 +88,8 @@ class Event(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     FIRST_AT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    PRESENTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`evt_` and a UUIDv7 (TypeID)."""
     index: _builtins.int
@@ -103,7 +105,7 @@ class Event(_message.Message):
     reason: _builtins.str
     """Why, in the words of who did it."""
     client_ip: _builtins.str
-    """From where; empty when it is not known, or was erased."""
+    """From where; empty when it is not known, or was erased, and `other` for a group of more addresses than are told apart."""
     user_agent: _builtins.str
     """What the caller's program calls itself; empty likewise."""
     request_id: _builtins.str
@@ -112,6 +114,10 @@ class Event(_message.Message):
     """What became of it."""
     count: _builtins.int
     """How many times it happened, for what is told in groups; 1 otherwise."""
+    method: _builtins.str
+    """For a refused call, the method that was called."""
+    presented: _builtins.str
+    """For a failed authentication, what the text began with when it had our form: brand and environment, `acme_live`."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When it happened; for a group the last time."""
@@ -147,10 +153,12 @@ class Event(_message.Message):
         result: Global___Event.Result.ValueType = ...,
         count: _builtins.int = ...,
         first_at: _timestamp_pb2.Timestamp | None = ...,
+        method: _builtins.str = ...,
+        presented: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "actor", b"actor", "first_at", b"first_at", "index", b"index", "occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "action", b"action", "actor", b"actor", "changes", b"changes", "client_ip", b"client_ip", "count", b"count", "environment", b"environment", "first_at", b"first_at", "id", b"id", "index", b"index", "occurred_at", b"occurred_at", "owner_id", b"owner_id", "reason", b"reason", "request_id", b"request_id", "result", b"result", "target", b"target", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "action", b"action", "actor", b"actor", "changes", b"changes", "client_ip", b"client_ip", "count", b"count", "environment", b"environment", "first_at", b"first_at", "id", b"id", "index", b"index", "method", b"method", "occurred_at", b"occurred_at", "owner_id", b"owner_id", "presented", b"presented", "reason", b"reason", "request_id", b"request_id", "result", b"result", "target", b"target", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__index: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
     _WhichOneofArgType__index: _TypeAlias = _typing.Literal["_index", b"_index"]  # noqa: Y015
@@ -167,7 +175,7 @@ class EventActor(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """`key`, or `system` for the service itself."""
+    """`key`, `system` for the service itself, or `anonymous` for whoever was refused and is not proven to be anybody."""
     id: _builtins.str
     """The key's id, or the name of the part of the service."""
     def __init__(
@@ -600,3 +608,73 @@ class GetAuditPublicKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAuditPublicKeyResponse: _TypeAlias = GetAuditPublicKeyResponse  # noqa: Y015
+
+@_typing.final
+class EraseEventDataRequest(_message.Message):
+    """Whose data to erase: all that is given must hold, and something must be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_IP_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    owner_id: _builtins.str
+    """Beside events that concern this owner."""
+    key_id: _builtins.str
+    """Beside events about this key, or by it."""
+    client_ip: _builtins.str
+    """Beside events from this address."""
+    reason: _builtins.str
+    """Why, for the audit record; at most 500 characters."""
+    idempotency_key: _builtins.str
+    """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    @_builtins.property
+    def before(self) -> _timestamp_pb2.Timestamp:
+        """Beside events before this time; all that have happened when absent."""
+
+    def __init__(
+        self,
+        *,
+        owner_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        client_ip: _builtins.str = ...,
+        before: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "client_ip", b"client_ip", "idempotency_key", b"idempotency_key", "key_id", b"key_id", "owner_id", b"owner_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseEventDataRequest: _TypeAlias = EraseEventDataRequest  # noqa: Y015
+
+@_typing.final
+class EraseEventDataResponse(_message.Message):
+    """What was erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASED_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    erased: _builtins.int
+    """Beside so many events."""
+    more: _builtins.bool
+    """Whether there is more than one call erases (10,000 events): call again."""
+    def __init__(
+        self,
+        *,
+        erased: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseEventDataResponse: _TypeAlias = EraseEventDataResponse  # noqa: Y015

@@ -153,12 +153,15 @@ class ApplyEntitlementRequest(_message.Message):
     PLAN_ID_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The owner's id; `NOT_FOUND` when there is none."""
     plan_id: _builtins.str
     """The plan, by id or by name; empty ends the entitlement, and the owner's own plan applies."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    wait: _builtins.bool
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """Until when; in the future. For ever when absent."""
@@ -170,10 +173,11 @@ class ApplyEntitlementRequest(_message.Message):
         plan_id: _builtins.str = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
         idempotency_key: _builtins.str = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "owner_id", b"owner_id", "plan_id", b"plan_id", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "owner_id", b"owner_id", "plan_id", b"plan_id", "until", b"until", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

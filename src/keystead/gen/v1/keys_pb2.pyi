@@ -638,8 +638,11 @@ class UpdateKeyRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    wait: _builtins.bool
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     @_builtins.property
     def key(self) -> Global___Key:
         """`id` says which, `etag` (when given) which version; fields in the mask are taken from here."""
@@ -654,10 +657,11 @@ class UpdateKeyRequest(_message.Message):
         key: Global___Key | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         idempotency_key: _builtins.str = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "key", b"key", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "key", b"key", "update_mask", b"update_mask", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -755,19 +759,23 @@ class FinishRotationRequest(_message.Message):
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """`key_…`."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    wait: _builtins.bool
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "key_id", b"key_id", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -856,22 +864,26 @@ class SuspendKeyRequest(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """`key_…`."""
     reason: _builtins.str
     """Why, for the audit record; at most 500 characters."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    wait: _builtins.bool
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "key_id", b"key_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "key_id", b"key_id", "reason", b"reason", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -966,7 +978,7 @@ class RevokeKeyRequest(_message.Message):
     reason: _builtins.str
     """Why, for the audit record; at most 500 characters."""
     wait: _builtins.bool
-    """Not available yet: must be false. To return only when no process can still admit the key."""
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
     def __init__(
@@ -1026,6 +1038,7 @@ class RevokeKeysRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     EXPECTED_COUNT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """Keys of this owner."""
     environment: Global___Key.Environment.ValueType
@@ -1046,6 +1059,8 @@ class RevokeKeysRequest(_message.Message):
     """When given, the call is refused unless exactly so many keys match."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    wait: _builtins.bool
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     @_builtins.property
     def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These keys; at most 1,000."""
@@ -1064,10 +1079,11 @@ class RevokeKeysRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         expected_count: _builtins.int | None = ...,
         idempotency_key: _builtins.str = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_count", b"_expected_count", "expected_count", b"expected_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_count", b"_expected_count", "environment", b"environment", "expected_count", b"expected_count", "idempotency_key", b"idempotency_key", "key_ids", b"key_ids", "kind", b"kind", "owner_id", b"owner_id", "prefix", b"prefix", "reason", b"reason", "scope", b"scope", "tag", b"tag", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_count", b"_expected_count", "environment", b"environment", "expected_count", b"expected_count", "idempotency_key", b"idempotency_key", "key_ids", b"key_ids", "kind", b"kind", "owner_id", b"owner_id", "prefix", b"prefix", "reason", b"reason", "scope", b"scope", "tag", b"tag", "validate_only", b"validate_only", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_count: _TypeAlias = _typing.Literal["expected_count"]  # noqa: Y015
     _WhichOneofArgType__expected_count: _TypeAlias = _typing.Literal["_expected_count", b"_expected_count"]  # noqa: Y015

@@ -32,7 +32,7 @@ class Access(_message.Message):
     scope: _builtins.str
     """The scope that the calling management key must hold, for example `write:keys`."""
     operator: _builtins.bool
-    """Whether an operator key may call the method. Operator keys reach `WorkspaceService` alone."""
+    """Whether an operator key may call the method. Operator keys reach workspaces, nodes, and the log and sinks of their own workspace."""
     operator_only: _builtins.bool
     """Whether only an operator key may call the method."""
     returns_secret: _builtins.bool

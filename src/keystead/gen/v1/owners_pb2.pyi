@@ -327,10 +327,13 @@ class UpdateOwnerRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     allow_missing: _builtins.bool
     """Whether to make the owner when there is none; every field given is then taken, whatever the mask."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    wait: _builtins.bool
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     @_builtins.property
     def owner(self) -> Global___Owner:
         """`owner_id` says which, `etag` (when given) which version; fields in the mask are taken from here."""
@@ -346,10 +349,11 @@ class UpdateOwnerRequest(_message.Message):
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         allow_missing: _builtins.bool = ...,
         idempotency_key: _builtins.str = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "idempotency_key", b"idempotency_key", "owner", b"owner", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "idempotency_key", b"idempotency_key", "owner", b"owner", "update_mask", b"update_mask", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -388,22 +392,26 @@ class SuspendOwnerRequest(_message.Message):
     OWNER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The platform's own id."""
     reason: _builtins.str
     """Why, for the audit record; at most 500 characters."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    wait: _builtins.bool
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     def __init__(
         self,
         *,
         owner_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "owner_id", b"owner_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "owner_id", b"owner_id", "reason", b"reason", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -493,6 +501,7 @@ class DeleteOwnerRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The platform's own id."""
     reason: _builtins.str
@@ -501,6 +510,8 @@ class DeleteOwnerRequest(_message.Message):
     """When given, the deletion is refused if the owner has changed since."""
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    wait: _builtins.bool
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     def __init__(
         self,
         *,
@@ -508,10 +519,11 @@ class DeleteOwnerRequest(_message.Message):
         reason: _builtins.str = ...,
         etag: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "idempotency_key", b"idempotency_key", "owner_id", b"owner_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "idempotency_key", b"idempotency_key", "owner_id", b"owner_id", "reason", b"reason", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

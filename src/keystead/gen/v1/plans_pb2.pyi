@@ -307,8 +307,11 @@ class UpdatePlanRequest(_message.Message):
     PLAN_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Makes a retry safe (P9); 1 to 128 of `[A-Za-z0-9._:~-]`."""
+    wait: _builtins.bool
+    """Whether to return only when no process can still answer as before; fails when the deadline comes first, though it is done."""
     @_builtins.property
     def plan(self) -> Global___Plan:
         """`id` (or a name in its place) says which, `etag` (when given) which version; fields in the mask are taken from here."""
@@ -323,10 +326,11 @@ class UpdatePlanRequest(_message.Message):
         plan: Global___Plan | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         idempotency_key: _builtins.str = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "plan", b"plan", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "plan", b"plan", "update_mask", b"update_mask", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from keystead.gen.v1 import keys_pb2 as keystead_dot_v1_dot_keys__pb2
 from keystead.gen.v1 import options_pb2 as keystead_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ckeystead/v1/workspaces.proto\x12\x0bkeystead.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16keystead/v1/keys.proto\x1a\x19keystead/v1/options.proto\"\xbb\x01\n\tWorkspace\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x62rand\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_plan_id\x18\x07 \x01(\t\"N\n\x16\x43reateWorkspaceRequest\x12\r\n\x05\x62rand\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"\x83\x01\n\x17\x43reateWorkspaceResponse\x12)\n\tworkspace\x18\x01 \x01(\x0b\x32\x16.keystead.v1.Workspace\x12(\n\x0emanagement_key\x18\x02 \x01(\x0b\x32\x10.keystead.v1.Key\x12\x13\n\x06secret\x18\x03 \x01(\tB\x03\x80\x01\x01\"+\n\x13GetWorkspaceRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\"A\n\x14GetWorkspaceResponse\x12)\n\tworkspace\x18\x01 \x01(\x0b\x32\x16.keystead.v1.Workspace\">\n\x15ListWorkspacesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x16ListWorkspacesResponse\x12*\n\nworkspaces\x18\x01 \x03(\x0b\x32\x16.keystead.v1.Workspace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x16UpdateWorkspaceRequest\x12)\n\tworkspace\x18\x01 \x01(\x0b\x32\x16.keystead.v1.Workspace\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"D\n\x17UpdateWorkspaceResponse\x12)\n\tworkspace\x18\x01 \x01(\x0b\x32\x16.keystead.v1.Workspace\"U\n\x16\x44\x65leteWorkspaceRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"\x19\n\x17\x44\x65leteWorkspaceResponse2\xc4\x04\n\x10WorkspaceService\x12j\n\x0f\x43reateWorkspace\x12#.keystead.v1.CreateWorkspaceRequest\x1a$.keystead.v1.CreateWorkspaceResponse\"\x0c\xaa\xbc\x18\x08\x10\x01\x18\x01 \x01(\x01\x12l\n\x0cGetWorkspace\x12 .keystead.v1.GetWorkspaceRequest\x1a!.keystead.v1.GetWorkspaceResponse\"\x17\xaa\xbc\x18\x13\n\x0fread:workspaces\x10\x01\x12r\n\x0eListWorkspaces\x12\".keystead.v1.ListWorkspacesRequest\x1a#.keystead.v1.ListWorkspacesResponse\"\x17\xaa\xbc\x18\x13\n\x0fread:workspaces\x10\x01\x12x\n\x0fUpdateWorkspace\x12#.keystead.v1.UpdateWorkspaceRequest\x1a$.keystead.v1.UpdateWorkspaceResponse\"\x1a\xaa\xbc\x18\x16\n\x10write:workspaces\x10\x01(\x01\x12h\n\x0f\x44\x65leteWorkspace\x12#.keystead.v1.DeleteWorkspaceRequest\x1a$.keystead.v1.DeleteWorkspaceResponse\"\n\xaa\xbc\x18\x06\x10\x01\x18\x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ckeystead/v1/workspaces.proto\x12\x0bkeystead.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16keystead/v1/keys.proto\x1a\x19keystead/v1/options.proto\"\xd9\x01\n\tWorkspace\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x62rand\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_plan_id\x18\x07 \x01(\t\x12\x1c\n\x14\x61udit_retention_days\x18\x08 \x01(\x05\"N\n\x16\x43reateWorkspaceRequest\x12\r\n\x05\x62rand\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"\x83\x01\n\x17\x43reateWorkspaceResponse\x12)\n\tworkspace\x18\x01 \x01(\x0b\x32\x16.keystead.v1.Workspace\x12(\n\x0emanagement_key\x18\x02 \x01(\x0b\x32\x10.keystead.v1.Key\x12\x13\n\x06secret\x18\x03 \x01(\tB\x03\x80\x01\x01\"+\n\x13GetWorkspaceRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\"A\n\x14GetWorkspaceResponse\x12)\n\tworkspace\x18\x01 \x01(\x0b\x32\x16.keystead.v1.Workspace\">\n\x15ListWorkspacesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x16ListWorkspacesResponse\x12*\n\nworkspaces\x18\x01 \x03(\x0b\x32\x16.keystead.v1.Workspace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x16UpdateWorkspaceRequest\x12)\n\tworkspace\x18\x01 \x01(\x0b\x32\x16.keystead.v1.Workspace\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"D\n\x17UpdateWorkspaceResponse\x12)\n\tworkspace\x18\x01 \x01(\x0b\x32\x16.keystead.v1.Workspace\"U\n\x16\x44\x65leteWorkspaceRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"\x19\n\x17\x44\x65leteWorkspaceResponse2\xc4\x04\n\x10WorkspaceService\x12j\n\x0f\x43reateWorkspace\x12#.keystead.v1.CreateWorkspaceRequest\x1a$.keystead.v1.CreateWorkspaceResponse\"\x0c\xaa\xbc\x18\x08\x10\x01\x18\x01 \x01(\x01\x12l\n\x0cGetWorkspace\x12 .keystead.v1.GetWorkspaceRequest\x1a!.keystead.v1.GetWorkspaceResponse\"\x17\xaa\xbc\x18\x13\n\x0fread:workspaces\x10\x01\x12r\n\x0eListWorkspaces\x12\".keystead.v1.ListWorkspacesRequest\x1a#.keystead.v1.ListWorkspacesResponse\"\x17\xaa\xbc\x18\x13\n\x0fread:workspaces\x10\x01\x12x\n\x0fUpdateWorkspace\x12#.keystead.v1.UpdateWorkspaceRequest\x1a$.keystead.v1.UpdateWorkspaceResponse\"\x1a\xaa\xbc\x18\x16\n\x10write:workspaces\x10\x01(\x01\x12h\n\x0f\x44\x65leteWorkspace\x12#.keystead.v1.DeleteWorkspaceRequest\x1a$.keystead.v1.DeleteWorkspaceResponse\"\n\xaa\xbc\x18\x06\x10\x01\x18\x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,27 +48,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKSPACESERVICE'].methods_by_name['DeleteWorkspace']._loaded_options = None
   _globals['_WORKSPACESERVICE'].methods_by_name['DeleteWorkspace']._serialized_options = b'\252\274\030\006\020\001\030\001(\001'
   _globals['_WORKSPACE']._serialized_start=164
-  _globals['_WORKSPACE']._serialized_end=351
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=353
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=431
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=434
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=565
-  _globals['_GETWORKSPACEREQUEST']._serialized_start=567
-  _globals['_GETWORKSPACEREQUEST']._serialized_end=610
-  _globals['_GETWORKSPACERESPONSE']._serialized_start=612
-  _globals['_GETWORKSPACERESPONSE']._serialized_end=677
-  _globals['_LISTWORKSPACESREQUEST']._serialized_start=679
-  _globals['_LISTWORKSPACESREQUEST']._serialized_end=741
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=743
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=836
-  _globals['_UPDATEWORKSPACEREQUEST']._serialized_start=839
-  _globals['_UPDATEWORKSPACEREQUEST']._serialized_end=980
-  _globals['_UPDATEWORKSPACERESPONSE']._serialized_start=982
-  _globals['_UPDATEWORKSPACERESPONSE']._serialized_end=1050
-  _globals['_DELETEWORKSPACEREQUEST']._serialized_start=1052
-  _globals['_DELETEWORKSPACEREQUEST']._serialized_end=1137
-  _globals['_DELETEWORKSPACERESPONSE']._serialized_start=1139
-  _globals['_DELETEWORKSPACERESPONSE']._serialized_end=1164
-  _globals['_WORKSPACESERVICE']._serialized_start=1167
-  _globals['_WORKSPACESERVICE']._serialized_end=1747
+  _globals['_WORKSPACE']._serialized_end=381
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=383
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=461
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=464
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=595
+  _globals['_GETWORKSPACEREQUEST']._serialized_start=597
+  _globals['_GETWORKSPACEREQUEST']._serialized_end=640
+  _globals['_GETWORKSPACERESPONSE']._serialized_start=642
+  _globals['_GETWORKSPACERESPONSE']._serialized_end=707
+  _globals['_LISTWORKSPACESREQUEST']._serialized_start=709
+  _globals['_LISTWORKSPACESREQUEST']._serialized_end=771
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=773
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=866
+  _globals['_UPDATEWORKSPACEREQUEST']._serialized_start=869
+  _globals['_UPDATEWORKSPACEREQUEST']._serialized_end=1010
+  _globals['_UPDATEWORKSPACERESPONSE']._serialized_start=1012
+  _globals['_UPDATEWORKSPACERESPONSE']._serialized_end=1080
+  _globals['_DELETEWORKSPACEREQUEST']._serialized_start=1082
+  _globals['_DELETEWORKSPACEREQUEST']._serialized_end=1167
+  _globals['_DELETEWORKSPACERESPONSE']._serialized_start=1169
+  _globals['_DELETEWORKSPACERESPONSE']._serialized_end=1194
+  _globals['_WORKSPACESERVICE']._serialized_start=1197
+  _globals['_WORKSPACESERVICE']._serialized_end=1777
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,7 @@ class Workspace(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     DEFAULT_PLAN_ID_FIELD_NUMBER: _builtins.int
+    AUDIT_RETENTION_DAYS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`wsp_` and a UUIDv7 (TypeID)."""
     brand: _builtins.str
@@ -44,6 +45,8 @@ class Workspace(_message.Message):
     """Changes with every change; send it back to refuse lost updates."""
     default_plan_id: _builtins.str
     """The plan of customers' keys that neither they nor their owners have one (`pln_…`); `free` at first, empty for none."""
+    audit_retention_days: _builtins.int
+    """How long events are kept; 30 to 36,500 days, 0 for ever. What is older goes at a checkpoint, and its hashes stay."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the workspace was made."""
@@ -62,10 +65,11 @@ class Workspace(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         default_plan_id: _builtins.str = ...,
+        audit_retention_days: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "created_at", b"created_at", "default_plan_id", b"default_plan_id", "etag", b"etag", "id", b"id", "name", b"name", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_retention_days", b"audit_retention_days", "brand", b"brand", "created_at", b"created_at", "default_plan_id", b"default_plan_id", "etag", b"etag", "id", b"id", "name", b"name", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,7 +256,7 @@ class UpdateWorkspaceRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: `name`, `default_plan_id` (by id or by name)."""
+        """What to change: `name`, `default_plan_id` (by id or by name), `audit_retention_days`."""
 
     def __init__(
         self,

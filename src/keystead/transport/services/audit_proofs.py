@@ -28,7 +28,7 @@ class AuditProofHandlers:
         self, caller: Principal, request: audit_pb2.GetCheckpointRequest
     ) -> audit_pb2.GetCheckpointResponse:
         """Return the last checkpoint, or make one."""
-        workspace_id = conversions.demand_walls(caller).workspace_id
+        workspace_id = conversions.own_walls(caller).workspace_id
         if request.make:
             await self._checkpointer.place()
             found = await self._checkpointer.make(workspace_id)
@@ -57,7 +57,7 @@ class AuditProofHandlers:
     ) -> audit_pb2.GetAuditPublicKeyResponse:
         """Return what the caller's checkpoints are verified with."""
         signer = await self._key.signer()
-        key = verifier_key(conversions.demand_walls(caller).workspace_id, signer.public_key)
+        key = verifier_key(conversions.own_walls(caller).workspace_id, signer.public_key)
         return audit_pb2.GetAuditPublicKeyResponse(public_key=key.text())
 
     async def _prove_event(self, caller: Principal, event_id: str) -> audit_pb2.GetAuditProofResponse:
@@ -72,7 +72,7 @@ class AuditProofHandlers:
         )
 
     async def _prove_beginning(self, caller: Principal, size: int) -> audit_pb2.GetAuditProofResponse:
-        workspace_id = conversions.demand_walls(caller).workspace_id
+        workspace_id = conversions.own_walls(caller).workspace_id
         checkpoint = await self._checkpointer.covering(workspace_id, size)
         if checkpoint.size < size:
             raise invalid("from_size", f"is larger than the log, which has {checkpoint.size} events")
@@ -81,7 +81,7 @@ class AuditProofHandlers:
 
     async def _placed(self, caller: Principal, event_id: str) -> tuple[Event, int]:
         """Return an event that the caller may see, and its place, which a new one is given now."""
-        walls = conversions.demand_walls(caller)
+        walls = conversions.own_walls(caller)
         event = await self._leaves.find(walls, event_id)
         if event is not None and event.leaf_index is None:
             await self._checkpointer.place()

@@ -15,7 +15,7 @@ from keystead.kernel.errors import NotAvailableYetError, invalid
 from keystead.kernel.ids import is_id
 from keystead.keys.model import KeyKind, KeyState, SecretStatus
 from keystead.keys.principal import Principal
-from keystead.tenants.model import Environment, TenantScope
+from keystead.tenants.model import BOTH_ENVIRONMENTS, Environment, TenantScope
 
 Value = TypeVar("Value")
 
@@ -105,6 +105,11 @@ def demand_walls(caller: Principal) -> TenantScope:
         message = "an operator has no walls"
         raise ValueError(message)
     return caller.scope
+
+
+def own_walls(caller: Principal) -> TenantScope:
+    """Return the walls around the log that is the caller's: an operator's is the system's own workspace."""
+    return caller.scope or TenantScope(caller.workspace_id, BOTH_ENVIRONMENTS)
 
 
 def timestamp(found_ms: int | None) -> Timestamp | None:

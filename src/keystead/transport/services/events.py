@@ -56,7 +56,7 @@ class EventHandlers:
             question=question,
             ascending=_ORDERS[request.order_by],
         )
-        page = await self._reader.page(conversions.demand_walls(caller), _filter_of(caller, request), page_request)
+        page = await self._reader.page(conversions.own_walls(caller), _filter_of(caller, request), page_request)
         return audit_pb2.ListEventsResponse(
             events=[event_of(event) for event in page.items],
             next_page_token=self._page_tokens.token(page.next_position, question),
@@ -75,7 +75,7 @@ class EventTailHandlers:
         self, caller: Principal, request: audit_pb2.TailEventsRequest
     ) -> AsyncGenerator[audit_pb2.TailEventsResponse, None]:
         """Tell events as they get their places, without end; the first message says from when on."""
-        tail = EventTail(self._reader, conversions.demand_walls(caller), _what(request))
+        tail = EventTail(self._reader, conversions.own_walls(caller), _what(request))
         while True:
             async with aclosing(tail.read()) as parts:
                 async for events in parts:
@@ -87,6 +87,7 @@ def event_of(event: Event) -> audit_pb2.Event:
     """Write one event; its ``seq`` would tell how busy other tenants are, so it stays here."""
     record: dict[str, Any] = json.loads(event.record)
     private: dict[str, dict[str, str]] = json.loads(event.private)
+    group: dict[str, Any] | None = record.get("group")
     message = audit_pb2.Event(
         id=event.id,
         index=event.leaf_index,
@@ -100,9 +101,13 @@ def event_of(event: Event) -> audit_pb2.Event:
         client_ip=private.get("client_ip", {}).get("value", ""),
         user_agent=private.get("user_agent", {}).get("value", ""),
         request_id=event.request_id,
-        result=audit_pb2.Event.DONE,
+        result=audit_pb2.Event.DONE if group is None else audit_pb2.Event.REFUSED,
         count=1,
     )
+    if group is not None:
+        message.count = group["count"]
+        message.first_at.CopyFrom(conversions.moment(group["first_at_ms"]))
+        message.method, message.presented = group["method"], group["presented"]
     for name, change in record["changes"].items():
         message.changes[name].CopyFrom(_change_of(change))
     return message

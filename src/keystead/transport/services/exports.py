@@ -20,7 +20,7 @@ from keystead.events.ports import AuditReader
 from keystead.events.spreadsheet import Spreadsheet
 from keystead.gen.v1 import audit_pb2
 from keystead.kernel.errors import UnavailableError, invalid
-from keystead.keys.errors import PermissionDeniedError
+from keystead.keys.errors import PermissionDeniedError, RefusedFor
 from keystead.keys.principal import Principal
 from keystead.tenants.model import Environment, TenantScope
 from keystead.transport.services import conversions
@@ -64,22 +64,31 @@ class ExportHandlers:
         self, caller: Principal, request: audit_pb2.ExportEventsRequest
     ) -> AsyncGenerator[audit_pb2.ExportEventsResponse, None]:
         """Write the log: its first line, every record from the index asked for on, and the checkpoint."""
-        walls = conversions.demand_walls(caller)
+        walls = conversions.own_walls(caller)
         if caller.environment is not Environment.ALL:
-            raise PermissionDeniedError("An export holds both environments: use a management key for both.")
+            text = "An export holds both environments: use a management key for both."
+            raise PermissionDeniedError(text, refused_for=RefusedFor.ENVIRONMENT)
         form = conversions.chosen("format", request.format, _FORMS) or JsonLines()
         await self._checkpoints.place()
         made = await self._checkpoints.make(walls.workspace_id)
-        if request.from_index > made.size:
-            raise invalid("from_index", f"must be at most {made.size}, how many events there are")
-        yield _message(form.write(Head(walls.workspace_id, request.from_index)))
+        first = await self._first(walls.workspace_id, request.from_index, made.size)
+        yield _message(form.write(Head(walls.workspace_id, first)))
         tree = await self._tree(walls.workspace_id, made.size)
-        for start in range(request.from_index, made.size, LINES_MAX):
+        for start in range(first, made.size, LINES_MAX):
             events = await self._events(walls, start, min(start + LINES_MAX, made.size))
             for lines in _messages(form, tree, events):
                 yield lines
             await asyncio.sleep(0)  # a reader that answers from memory lets nobody else have a turn
         yield _message(form.write(End(made.note)))
+
+    async def _first(self, workspace_id: str, asked: int, size: int) -> int:
+        """Return where to begin: with what was asked for, or the first event that is kept."""
+        kept = await self._reader.first_index(workspace_id)
+        if 0 < asked < kept:
+            raise invalid("from_index", f"must be at least {kept}: the log was cut there")
+        if asked > size:
+            raise invalid("from_index", f"must be at most {size}, how many events there are")
+        return max(asked, kept)
 
     async def _tree(self, workspace_id: str, size: int) -> Tree:
         leaves: list[bytes] = []

@@ -110,7 +110,6 @@ class KeyHandlers:
 
     async def revoke_key(self, context: Context, request: keys_pb2.RevokeKeyRequest) -> keys_pb2.RevokeKeyResponse:
         """Revoke a key."""
-        conversions.refuse_set(request, "wait")
         key_id = conversions.demand_id("key_id", request.key_id, "key")
         key = await self._keys.revoke(context.unit, context.caller, key_id, reason=request.reason)
         return keys_pb2.RevokeKeyResponse(key=self._message(key))

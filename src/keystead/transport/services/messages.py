@@ -76,4 +76,5 @@ def workspace_message(workspace: Workspace) -> workspaces_pb2.Workspace:
         updated_at=conversions.timestamp(workspace.updated_at_ms),
         etag=etag_of(workspace.version),
         default_plan_id=workspace.default_plan_id,
+        audit_retention_days=workspace.audit_retention_days,
     )

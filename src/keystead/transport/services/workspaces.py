@@ -8,7 +8,7 @@ from keystead.kernel.paging import PageTokens
 from keystead.keys.model import KeyKind
 from keystead.keys.tenancy import TenancyService
 from keystead.keys.tiers import TierService
-from keystead.tenants.service import WorkspaceService
+from keystead.tenants.service import WorkspaceDraft, WorkspaceService
 from keystead.transport.context import Context
 from keystead.transport.services import conversions, messages, tiers
 
@@ -78,8 +78,11 @@ class WorkspaceHandlers:
             context.unit,
             context.caller,
             conversions.demand_id("workspace.id", wanted.id, "wsp"),
-            name=wanted.name,
-            default_plan_id=tiers.plan_reference("workspace.default_plan_id", wanted.default_plan_id),
+            WorkspaceDraft(
+                name=wanted.name,
+                default_plan_id=tiers.plan_reference("workspace.default_plan_id", wanted.default_plan_id),
+                audit_retention_days=wanted.audit_retention_days,
+            ),
             mask=frozenset(request.update_mask.paths),
             etag=wanted.etag,
         )

@@ -1,0 +1,1 @@
+"""Sinks: where the event log is carried, record by record."""
