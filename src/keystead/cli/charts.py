@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 COLUMN_WIDTH_MAX = 6
 _GAP_FROM_WIDTH = 3
 _THOUSAND = 1_000
+_GUTTER_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,11 @@ def round_ceiling(peak: int) -> int:
 
 
 def chart_columns(columns: int, ceiling: int) -> int:
-    """Return how many columns of ``columns`` a chart has left for its bars."""
-    return max(1, columns - _gutter(ceiling) - 2)
+    """Return how many columns of ``columns`` a chart has left for its bars, whose axis ends at ``ceiling`` or below.
+
+    A lower one may have longer names: ``2.5M`` stands in the middle of ``5M``, and ``3M`` in that of ``6M``.
+    """
+    return max(1, columns - max(_gutter(ceiling), _GUTTER_MAX if ceiling >= _THOUSAND else 0) - 2)
 
 
 def column_chart(

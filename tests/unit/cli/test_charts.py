@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keystead.cli.charts import (
@@ -74,6 +74,7 @@ def _eighths(drawn: str) -> int:
 
 
 @given(SERIES, st.integers(12, 200), st.integers(1, 12), GLYPHS)
+@example([0, 0, 0, 0, 0, 1, 5_000_000], 12, 1, BLOCKS)
 def test_a_chart_fits_into_its_columns(values: list[int], columns: int, rows: int, glyphs: Glyphs) -> None:
     """No line of a chart is wider than the screen, whatever the numbers; there are as many lines as were asked for."""
     shown = merged(values, size_to_fit(len(values), chart_columns(columns, round_ceiling(sum(values)))))
