@@ -34,7 +34,7 @@ async def test_a_process_is_seen_as_it_says(database: Database) -> None:
     (first,) = await nodes.all()
     assert (first.identity, first.applied_seq) == (A, 7)
     assert abs(first.started_at_ms - SystemClock().now_ms()) < CLOCKS_DIFFER_MS
-    assert first.seen_at_ms == first.started_at_ms
+    assert 0 <= first.seen_at_ms - first.started_at_ms < 100  # the clock is read for each
     await silence(database, A, 60_000)
     (silent,) = await nodes.all()
     assert 60_000 <= silent.silent_ms < 60_000 + CLOCKS_DIFFER_MS

@@ -18,7 +18,7 @@ from keystead.adapters.memory.store import MemoryStore
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.events import SqlEventLog
 from keystead.adapters.sql.refusals import SqlRefusals
-from keystead.events.model import Event
+from keystead.events.model import Cursor, Event
 from keystead.events.refusals import (
     ALERTS_WITHIN_MS,
     MINUTE_MS,
@@ -62,8 +62,10 @@ class Shop:
 
     async def events(self, action: Action) -> list[Event]:
         """Return the events of an action, as they happened."""
-        page = await self.log.poll(await self.log.head(), limit=10_000)
-        return [event for event in page.unplaced if event.action == action]
+        while await self.log.place(limit=1_000):
+            continue
+        page = await self.log.poll(Cursor(), limit=100_000)
+        return [event for event in page.placed if event.action == action]
 
     async def told(self, *, limit: int = 10_000) -> list[Event]:
         """Tell everything, and return every event about refusals there is."""

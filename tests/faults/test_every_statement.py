@@ -69,7 +69,7 @@ DEEDS = {
     "erase what is private": Deed("EraseEventData", lambda _: {"owner_id": "many", "reason": "asked for"}),
     "give events their places": Deed(PLACE, on="waiting"),
     "sign a checkpoint": Deed(SIGN, on="unsigned"),
-    "cut the log": Deed(CUT, steps=True),
+    "cut the log": Deed(CUT, on="unsigned", steps=True),  # the newest event always stays
 }
 
 AT_ONCE = {name: deed for name, deed in DEEDS.items() if not deed.steps}
