@@ -8,7 +8,7 @@ few at a turn, so that no other call waits for an export.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Protocol
 
 from keystead.events.checkpoints import KeptCheckpoint
@@ -25,8 +25,11 @@ from keystead.keys.principal import Principal
 from keystead.tenants.model import Environment, TenantScope
 from keystead.transport.services import conversions
 
-LINES_MAX = 64
-"""Of one message; they take a few milliseconds to write."""
+EVENTS_AT_ONCE = 64
+"""Are read together."""
+
+LINES_MAX = 16
+"""Of one message, and of one turn: they take one or two milliseconds to write."""
 
 MESSAGE_BYTES = 256 * 1024
 """A message that is as large is sent; only a single record makes one that is much larger."""
@@ -74,11 +77,11 @@ class ExportHandlers:
         first = await self._first(walls.workspace_id, request.from_index, made.size)
         yield _message(form.write(Head(walls.workspace_id, first)))
         tree = await self._tree(walls.workspace_id, made.size)
-        for start in range(first, made.size, LINES_MAX):
-            events = await self._events(walls, start, min(start + LINES_MAX, made.size))
+        for start in range(first, made.size, EVENTS_AT_ONCE):
+            events = await self._events(walls, start, min(start + EVENTS_AT_ONCE, made.size))
             for lines in _messages(form, tree, events):
                 yield lines
-            await asyncio.sleep(0)  # a reader that answers from memory lets nobody else have a turn
+                await asyncio.sleep(0)  # whoever reads without waiting lets nobody else have a turn
         yield _message(form.write(End(made.note)))
 
     async def _first(self, workspace_id: str, asked: int, size: int) -> int:
@@ -107,8 +110,7 @@ class ExportHandlers:
         return events
 
 
-def _messages(form: Form, tree: Tree, events: Sequence[Event]) -> list[audit_pb2.ExportEventsResponse]:
-    messages: list[audit_pb2.ExportEventsResponse] = []
+def _messages(form: Form, tree: Tree, events: Sequence[Event]) -> Iterator[audit_pb2.ExportEventsResponse]:
     lines: list[str] = []
     characters = 0
     for event in events:
@@ -116,10 +118,11 @@ def _messages(form: Form, tree: Tree, events: Sequence[Event]) -> list[audit_pb2
         proof = tuple(tree.inclusion(index, tree.size))
         lines.append(form.write(Entry(index, event.record, event.private, proof)))
         characters += len(lines[-1])
-        if characters >= MESSAGE_BYTES:
-            messages.append(_message("".join(lines)))
+        if characters >= MESSAGE_BYTES or len(lines) == LINES_MAX:
+            yield _message("".join(lines))
             lines, characters = [], 0
-    return [*messages, _message("".join(lines))] if lines else messages
+    if lines:
+        yield _message("".join(lines))
 
 
 def _message(lines: str) -> audit_pb2.ExportEventsResponse:
