@@ -48,10 +48,11 @@ class ManualClock:
         """Return nanoseconds that never go back."""
         return self._monotonic_ms * 1_000_000
 
-    def advance(self, milliseconds: int) -> None:
-        """Let time pass."""
+    def advance(self, milliseconds: int) -> int:
+        """Let time pass, and return the moment."""
         self._now_ms += milliseconds
         self._monotonic_ms += milliseconds
+        return self._now_ms
 
     def set_wall(self, now_ms: int) -> None:
         """Set the wall clock, as an administrator or a time server does."""

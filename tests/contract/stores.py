@@ -36,6 +36,7 @@ from keystead.limits.model import Plan
 from keystead.sinks.ports import SinkPlaces
 from keystead.tenants.model import BOTH_ENVIRONMENTS, Environment, Owner, TenantScope, Workspace
 from keystead.verification.ports import SnapshotStore
+from tests.fakes import ManualClock
 
 ORIGIN = Origin(Actor(ActorType.KEY, "key_caller"), client_ip="192.0.2.7", user_agent="curl/8", request_id="req_1")
 # Quotes, wildcards, escapes, letters with case, an emoji and a text that runs from right to left.
@@ -65,31 +66,6 @@ class ReplyKeeper(Protocol):
     async def forget(self, *, before_ms: int, secrets_before_ms: int) -> int:
         """Forget what is older."""
         ...
-
-
-class ManualClock:
-    """Time that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        """Begin at a moment that looks like one."""
-        self._now_ms = 1_700_000_000_000
-
-    def now_ms(self) -> int:
-        """Return the moment."""
-        return self._now_ms
-
-    def monotonic_ms(self) -> int:
-        """Return the moment."""
-        return self._now_ms
-
-    def monotonic_ns(self) -> int:
-        """Return the moment."""
-        return self._now_ms * 1_000_000
-
-    def advance(self, by_ms: int) -> int:
-        """Move on and return the new moment."""
-        self._now_ms += by_ms
-        return self._now_ms
 
 
 @dataclass

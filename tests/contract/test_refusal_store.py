@@ -15,9 +15,11 @@ import pytest
 from keystead.adapters.memory.events import MemoryEventLog
 from keystead.adapters.memory.refusals import MemoryRefusals
 from keystead.adapters.memory.store import MemoryStore
+from keystead.adapters.memory.units import MemoryUnits
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.events import SqlEventLog
 from keystead.adapters.sql.refusals import SqlRefusals
+from keystead.adapters.sql.units import SqlUnits
 from keystead.events.model import Cursor, Event
 from keystead.events.refusals import (
     ALERTS_WITHIN_MS,
@@ -30,7 +32,9 @@ from keystead.events.refusals import (
 )
 from keystead.kernel.change import Action
 from keystead.kernel.ids import IdSource
+from keystead.keys.ports import Units
 from tests.contract.conftest import empty
+from tests.contract.stores import ORIGIN, Maker
 from tests.fakes import ManualClock
 
 T0 = 1_700_000_400_000
@@ -54,9 +58,11 @@ class Shop:
         self.refusals: MemoryRefusals | SqlRefusals
         if database is None:
             store = MemoryStore()
+            self.units: Units = MemoryUnits(store, clock=self.clock, ids=ids)
             self.log = MemoryEventLog(store)
             self.refusals = MemoryRefusals(store, clock=self.clock, ids=ids, threshold=THRESHOLD)
         else:
+            self.units = SqlUnits(database, clock=self.clock, ids=ids)
             self.log = SqlEventLog(database)
             self.refusals = SqlRefusals(database, clock=self.clock, ids=ids, threshold=THRESHOLD)
 
@@ -266,3 +272,26 @@ async def test_old_sums_are_forgotten(shop: Shop) -> None:
     assert len(await shop.alerts()) == 1
     await shop.refusals.stage(page(4, replace(some(), count=1)))
     assert len(await shop.alerts()) == 2
+
+
+async def test_what_is_about_a_key_is_about_its_owner_too(shop: Shop) -> None:
+    """Failed attempts and alerts name the owner of the key that failed, so that they are found, and erased, by owner;
+    an address and a key that nobody knows have none.
+    """
+    make = Maker(shop.clock)
+    workspace = make.workspace()
+    mine, nobodys = replace(make.key(workspace), owner_id="cus_42"), replace(make.key(workspace), owner_id="")
+    async with shop.units.begin(None, ORIGIN) as unit:
+        await unit.workspaces.add(workspace)
+        for key in (mine, nobodys):
+            await unit.keys.add(key)
+    failed = FAILED._replace(workspace_id=workspace.id, reason="REVOKED")
+    await shop.refusals.stage(
+        page(1, *[some(failed._replace(target=it), THRESHOLD + 1) for it in (mine.id, nobodys.id, "key_gone", "")])
+    )
+    events = await shop.told() + await shop.events(Action.AUTHENTICATION_THRESHOLD_REACHED)
+    owners = {(str(event.action), event.target): (event.owner_id, record(event)["owner_id"]) for event in events}
+    failures, alerts = str(Action.AUTHENTICATION_FAILED), str(Action.AUTHENTICATION_THRESHOLD_REACHED)
+    assert {place for place in owners if owners[place] != ("", "")} == {(failures, mine.id), (alerts, mine.id)}
+    assert owners[failures, mine.id] == owners[alerts, mine.id] == ("cus_42", "cus_42")
+    assert {(failures, nobodys.id), (failures, "key_gone"), (failures, ""), (alerts, "")} < owners.keys()

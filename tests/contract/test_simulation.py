@@ -27,8 +27,9 @@ from keystead.scopes.model import Grants
 from keystead.tenants.model import Environment
 from keystead.transport.services.simulation import WAITING_MAX, SimulationHandlers
 from keystead.usage.model import CODE_NUMBERS, Call, Stretch, Subject
-from tests.contract.stores import ORIGIN, ManualClock, Stores, memory_stores
+from tests.contract.stores import ORIGIN, Stores, memory_stores
 from tests.contract.usage_stores import DAY, OUR_KEY, OUR_TEST_KEY, T0, THEIR_KEY, Store, Writer, call
+from tests.fakes import ManualClock
 
 KEY_ID = new_id("key", now_ms=T0)
 VALID, LIMITED, EXCEEDED, REVOKED = (

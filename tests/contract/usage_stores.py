@@ -13,7 +13,7 @@ from keystead.adapters.sql.usage import SqlUsage
 from keystead.kernel.ids import IdSource
 from keystead.tenants.model import BOTH_ENVIRONMENTS, Environment, TenantScope
 from keystead.usage.model import Call, Dimension, Interval, Point, Stretch, Subject, UsageFilter
-from tests.contract.stores import ManualClock
+from tests.fakes import ManualClock
 
 Store = MemoryUsage | SqlUsage | ClickHouseUsage
 

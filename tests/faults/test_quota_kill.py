@@ -18,7 +18,8 @@ from keystead.kernel.clock import SystemClock
 from keystead.kernel.ids import IdSource
 from keystead.limits.allowances import BLOCK_MAX, PARTS, look
 from tests.allowances import ORIGIN
-from tests.contract.stores import Maker, ManualClock
+from tests.contract.stores import Maker
+from tests.fakes import ManualClock
 from tests.polling import eventually
 from tests.spender import allowances_of
 

@@ -33,9 +33,9 @@ from keystead.cli.server_settings import settings_from
 def bootstrap(*, brand: str | None, name: str | None, replace: bool, as_json: bool, **flags: Any) -> None:
     """Mint an operator key, and print it, once.
 
-    An operator key makes and deletes workspaces and sees the nodes, and can do nothing with anybody's keys. With
-    --brand it makes a workspace instead and prints its first management key. It works on the database itself, which
-    must be migrated; that is what makes it safe to need no key.
+    An operator key makes and deletes workspaces, sees the nodes, and reads the log of what happened to the deployment;
+    it can do nothing with anybody's keys. With --brand it makes a workspace instead and prints its first management
+    key. It works on the database itself, which must be migrated; that is what makes it safe to need no key.
     """
     settings = settings_from(flags)
     if brand is not None and replace:

@@ -7,7 +7,7 @@ each, with their count, first and last time; whose failures pass a threshold is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -160,6 +160,11 @@ def told(refused: Refused) -> tuple[Change, Origin]:
     )
     actor = Actor(ActorType.KEY, it.actor_id) if it.actor_id else Actor(ActorType.ANONYMOUS, "")
     return change, Origin(actor, client_ip=it.client_ip)
+
+
+def owned(change: Change, owners: Mapping[str, str]) -> Change:
+    """Say whose key a fact is about, by ``owners`` of key ids, so that it is found and erased with them."""
+    return replace(change, owner_id=owners.get(change.target, ""))
 
 
 def alert(subject: Subject, failures: Failures, threshold: int) -> tuple[Change, Origin]:

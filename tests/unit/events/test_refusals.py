@@ -22,6 +22,7 @@ from keystead.events.refusals import (
     Tally,
     alert,
     alerts_since_ms,
+    owned,
     passed,
     told,
 )
@@ -103,6 +104,13 @@ def test_what_a_group_becomes() -> None:
     called, by_key = told(replace(ONE, refusing=CALLED))
     assert (called.target, called.group) == ("", Group(3, T0 + 10, T0 + 20, "CreateKey", ""))
     assert by_key.actor == Actor(ActorType.KEY, "key_2")
+
+
+def test_what_fails_is_the_owners_of_the_key() -> None:
+    """Whose key it is stands in the fact; nobody's stands for a key that is not known."""
+    change, _ = told(ONE)
+    assert owned(change, {"key_1": "cus_42", "key_2": "cus_43"}).owner_id == "cus_42"
+    assert owned(change, {}).owner_id == ""
 
 
 def test_an_alert_names_a_key_and_hides_an_address() -> None:

@@ -15,6 +15,7 @@ from keystead.events.refusals import (
     Subject,
     Tally,
     alert,
+    owned,
     passed,
     told,
 )
@@ -83,9 +84,11 @@ class MemoryRefusals:
     async def _keep(self, facts: Sequence[tuple[Change, Origin, int]]) -> None:
         staging = Staging(self._store, read_only=False)
         state = await staging.begin()
+        owners = {key.id: key.owner_id for key in state.keys.values()}
         for change, origin, at_ms in facts:
             event_id = self._ids.new("evt")
+            whose = owned(change, owners)
             state.unplaced.append(
-                make_event(change, origin, event_id=event_id, occurred_at_ms=at_ms, random_bytes=self._random_bytes)
+                make_event(whose, origin, event_id=event_id, occurred_at_ms=at_ms, random_bytes=self._random_bytes)
             )
         staging.commit()

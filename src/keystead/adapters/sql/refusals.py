@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, bindparam, delete, literal, select, update
@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, literal, select, update
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.events import insert_events
 from keystead.adapters.sql.refusal_schema import failures, refusal_pages, refusals
+from keystead.adapters.sql.schema import keys
 from keystead.adapters.sql.session import Session, transaction
 from keystead.adapters.sql.usage_rows import Row
 from keystead.adapters.sql.usage_sums import add_spans, add_sums
@@ -30,6 +31,7 @@ from keystead.events.refusals import (
     Subject,
     Tally,
     alert,
+    owned,
     passed,
     told,
 )
@@ -136,7 +138,10 @@ class SqlRefusals:
 
     async def _store(self, session: Session, facts: Sequence[tuple[Change, Origin, int]]) -> None:
         for start in range(0, len(facts), _AT_ONCE):
-            await insert_events(session, [self._event(*fact) for fact in facts[start : start + _AT_ONCE]])
+            some = facts[start : start + _AT_ONCE]
+            owners = await _owners(session, {change.target for change, *_ in some})
+            events = [self._event(owned(change, owners), origin, at_ms) for change, origin, at_ms in some]
+            await insert_events(session, events)
 
     def _event(self, change: Change, origin: Origin, at_ms: int) -> Event:
         name = self._ids.new("evt")
@@ -149,6 +154,12 @@ async def _is_next(session: Session, page: RefusalPage) -> bool:
     await session.write(session.database.insert_new(refusal_pages).values(first))
     mine = (refusal_pages.c.journal_id == page.journal_id, refusal_pages.c.staged_to < page.number)
     return await session.write(update(refusal_pages).where(*mine).values(staged_to=page.number)) == 1
+
+
+async def _owners(session: Session, key_ids: Collection[str]) -> dict[str, str]:
+    """Return the owners of those of ``key_ids`` that have one."""
+    found = select(keys.c.id, keys.c.owner_id).where(keys.c.id.in_(sorted(key_ids)), keys.c.owner_id != "")
+    return {row.id: row.owner_id for row in await session.read(found)} if any(key_ids) else {}
 
 
 def _row(it: Refused) -> Row:
