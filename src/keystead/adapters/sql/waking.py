@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 import structlog
-from asyncpg.exceptions import InterfaceError, PostgresError
+from asyncpg.exceptions import InterfaceError, InternalClientError, PostgresError
 
 from keystead.adapters.sql.engines import DatabaseSettings, connect_postgresql
 
@@ -28,6 +28,9 @@ FLOOD_PER_S = 5_000
 """With more than this, hearing costs more than it is worth: the process hangs up and reads the log in its own time."""
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 5.0
+
+# What a connection that cannot be made or used raises; a timeout is an OSError.
+_LOST = (PostgresError, InterfaceError, InternalClientError, OSError)
 
 _log = structlog.get_logger(__name__)
 _random = SystemRandom()
@@ -71,7 +74,7 @@ class PostgresWaker:
         while True:
             try:
                 connection = await connect_postgresql(self._url, self._settings)
-            except (PostgresError, InterfaceError, OSError) as error:  # a timeout is an OSError
+            except _LOST as error:
                 _log.info("nobody can be woken", why=type(error).__name__)
             else:
                 await self._use(connection)
@@ -87,7 +90,7 @@ class PostgresWaker:
             self.listening = True
             self._on_wake()  # what was told while nobody listened is lost
             await self._tell_on(connection)
-        except (PostgresError, InterfaceError, OSError) as error:
+        except _LOST as error:
             _log.warning("wake-ups are lost; the log is read when its time comes", why=type(error).__name__)
         finally:
             self.listening = False
