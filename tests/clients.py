@@ -24,6 +24,7 @@ from google.rpc import error_details_pb2, status_pb2
 from keystead.transport.calls import Method
 from keystead.transport.contract import service_methods
 from tests.servers import KeysteadServer
+from tests.web import web_client
 
 METHODS: dict[str, Method] = {method.name: method for method in service_methods() if not method.streams}
 STREAMS: dict[str, Method] = {method.name: method for method in service_methods() if method.streams}
@@ -157,7 +158,7 @@ class _HttpClient(Client):
     def __init__(self, url: str, token: str = "", **options: Any) -> None:
         """Call ``url``; ``options`` are httpx2's."""
         super().__init__(token)
-        self.http = httpx2.AsyncClient(base_url=url, timeout=TIMEOUT_S, **options)
+        self.http = web_client(base_url=url, timeout=TIMEOUT_S, **options)
 
     async def close(self) -> None:
         """End every connection."""

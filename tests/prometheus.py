@@ -11,6 +11,7 @@ import httpx2
 
 from tests import monitoring
 from tests.services import PrivateServer, find_program
+from tests.web import web_client
 
 SCRAPES_PER_S = 4
 
@@ -50,7 +51,7 @@ class PrivatePrometheus(PrivateServer):
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
         """Evaluate an expression now; return the samples."""
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with web_client() as client:
             answer = await client.get(f"{self._url}/api/v1/query", params={"query": expression})
         told: dict[str, Any] = answer.json()
         if told["status"] != "success":
@@ -60,7 +61,7 @@ class PrivatePrometheus(PrivateServer):
 
     async def alerts(self) -> dict[str, str]:
         """Return how each alert's last evaluation went (``health``), by name."""
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with web_client() as client:
             answer = await client.get(f"{self._url}/api/v1/rules")
         rules = [rule for group in answer.json()["data"]["groups"] for rule in group["rules"]]
         return {rule["name"]: rule["health"] for rule in rules}

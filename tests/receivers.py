@@ -21,8 +21,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import httpx2
-
 from keystead.adapters.sql.database import Database
 from keystead.adapters.sql.usage import SqlUsage
 from keystead.kernel.ids import new_id
@@ -30,6 +28,7 @@ from keystead.usage.meters import WINDOW_MS, window_of
 from keystead.usage.model import CODE_NUMBERS, Call, Stretch, Subject
 from tests.servers import KeysteadServer
 from tests.services import find_program
+from tests.web import web_client
 
 PROGRAM = Path(__file__).parent.parent / "examples" / "sisters" / "entitlements" / "receiver.py"
 TOKEN = "a token of the tests"
@@ -58,13 +57,13 @@ class RunningReceiver:
 
     async def report(self) -> dict[str, Any]:
         """Return what it has counted."""
-        async with httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+        async with web_client(timeout=_TIMEOUT_S) as client:
             told: dict[str, Any] = (await client.get(f"{self.url}/totals")).json()
             return told
 
     async def misbehave(self, query: str) -> None:
         """Tell it what is to go wrong."""
-        async with httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+        async with web_client(timeout=_TIMEOUT_S) as client:
             assert (await client.post(f"{self.url}/misbehave?{query}")).status_code == 204
 
 

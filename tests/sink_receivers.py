@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from tests.clients import Client
 from tests.polling import eventually
 from tests.services import find_program
+from tests.web import web_client
 
 PROGRAM = Path(__file__).parent.parent / "examples" / "sisters" / "audit_log" / "receiver.py"
 TOKEN = "a-token-of-the-tests"
@@ -39,11 +38,11 @@ class RunningAuditLog:
 
     async def misbehave(self, query: str) -> None:
         """Tell it what is to go wrong."""
-        async with httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+        async with web_client(timeout=_TIMEOUT_S) as client:
             assert (await client.post(f"{self.url}/misbehave?{query}")).status_code == 204
 
     async def _get(self, path: str) -> str:
-        async with httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+        async with web_client(timeout=_TIMEOUT_S) as client:
             return (await client.get(self.url + path)).text
 
 

@@ -21,6 +21,7 @@ from google.rpc import status_pb2
 
 from keystead.transport.calls import Method
 from tests.clients import CODES, UNREACHABLE, Answer, connect_refused, refused, value_bytes
+from tests.web import web_client
 
 HTTP_STREAMS = ("connect+json", "connect+proto", "grpc-web+proto")
 STREAM_TRANSPORTS = ("grpc", *HTTP_STREAMS)
@@ -47,7 +48,7 @@ class StreamClient:
         options = (("grpc.use_local_subchannel_pool", 1),)
         self._channel: Any = grpc.aio.insecure_channel(grpc_address, options=options)
         limits = httpx2.Limits(max_connections=None)
-        self._http = httpx2.AsyncClient(base_url=http_url or "http://unused", timeout=30, limits=limits)
+        self._http = web_client(base_url=http_url or "http://unused", timeout=30, limits=limits)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

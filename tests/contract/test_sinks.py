@@ -202,6 +202,22 @@ async def test_where_to_begin(stores: Stores) -> None:
         assert await unit.sinks.start("wsp_without_events", None) == 0
 
 
+async def test_what_the_dead_held_is_free_at_once(stores: Stores) -> None:
+    """Every sink of one holder is given back, and no other's; whoever held it moves nothing any more."""
+    mine, others = await begun(stores), await begun(stores)
+    for sink, holder in ((mine, "nod_dead"), (others, "nod_alive")):
+        await happen(stores, sink.workspace_id, 1)
+        at = await stores.sink_places.hold(sink.id, holder, lease_ms=LEASE_MS)
+        assert at is not None
+        if sink is mine:
+            late = at
+    assert await due(stores) == []
+    await stores.sink_places.free("nod_dead")
+    assert await due(stores) == [mine.id]
+    assert await stores.sink_places.hold(others.id, "nod_new", lease_ms=LEASE_MS) is None
+    assert not await stores.sink_places.carried(late, late.place.past(0, None))
+
+
 async def test_a_sink_is_due_when_something_waits(stores: Stores) -> None:
     """Events, checkpoints and what is to be sent again make a sink due; pausing, holding and waiting do not."""
     sink = await begun(stores)

@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
 import pytest
 import redis as clients
 from google.protobuf.duration_pb2 import Duration
@@ -26,6 +25,7 @@ from tests.placements import Admission, surely_over
 from tests.polling import eventually
 from tests.servers import KeysteadServer, ServerFarm
 from tests.services import DurableRedis, PrivateRedis
+from tests.web import web_client
 
 pytestmark = pytest.mark.alone
 
@@ -82,7 +82,7 @@ async def make_account(client: Client, name: str, *, policy: str, given: list[li
 
 async def metrics(server: KeysteadServer) -> dict[str, float]:
     """Read the metrics, by name and labels."""
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with web_client() as client:
         text = (await client.get(f"{server.http}/metrics")).text
     lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in lines}

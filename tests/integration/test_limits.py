@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx2
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -14,6 +13,7 @@ from tests.clients import TRANSPORTS, Client, client_for
 from tests.polling import eventually
 from tests.servers import KeysteadServer, ServerFarm
 from tests.services import PrivateRedis
+from tests.web import web_client
 
 Verdict = verification_pb2.VerifyKeyResponse
 Gauge = limiter_pb2.LimitGauge
@@ -253,7 +253,7 @@ async def test_limits_of_others_are_unknown(shared_server: KeysteadServer) -> No
 
 async def test_http_clients_are_told_in_headers(shared_server: KeysteadServer) -> None:
     """The draft's fields, in its form, and a Retry-After that is not too early."""
-    async with client_for(shared_server) as client, httpx2.AsyncClient(trust_env=False) as http:
+    async with client_for(shared_server) as client, web_client() as http:
         made = await make_key(client, limits=[window(1), quota(50)])
 
         async def headers() -> Any:

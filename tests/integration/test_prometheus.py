@@ -20,6 +20,7 @@ from tests.prometheus import PrivatePrometheus
 from tests.servers import KeysteadServer, ServerFarm
 from tests.services import PrivatePostgres, PrivateRedis, free_port
 from tests.streams import StreamClient
+from tests.web import web_client
 
 SHOWN_WITHIN_S = 60.0
 RANGE_S = 30
@@ -85,7 +86,7 @@ async def traffic(server: KeysteadServer) -> AsyncIterator[Client]:
 
 async def scrape(server: KeysteadServer, **headers: str) -> httpx2.Response:
     """Read the metrics as anybody would."""
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with web_client() as client:
         return await client.get(f"{server.http}/metrics", headers=headers)
 
 

@@ -35,12 +35,14 @@ async def start_feed(stack: AsyncExitStack, served: Core, settings: Settings) ->
         timeout_ms=settings.entitlements_timeout_ms,
     )
     await stack.enter_async_context(receiver)
+    for name in served.waking.dead:
+        await served.ledger.let_go(name)
     feed = EntitlementsFeed(
         ledger=served.ledger,
         usage=served.usage,
         receiver=receiver,
         clock=served.clock,
-        holder=served.ids.new("nod"),
+        holder=served.waking.name,
         meters=[meter.name for meter in meters],
         bounds=FeedBounds(settings.entitlements_timeout_ms, settings.entitlements_retry_max_ms),
     )

@@ -60,7 +60,9 @@ async def start_loops(stack: AsyncExitStack, watched: Watched, settings: Setting
         loop.start()
         stack.push_async_callback(loop.stop)
     stack.callback(_end_counting, served)  # before the loops go round once more, so that the journal ends with them
-    carrying, watched.sinks = await served.sinking.start(stack, served.units, served.audit)
+    carrying, watched.sinks = await served.sinking.start(
+        stack, served.units, served.audit, holder=served.waking.name, dead=served.waking.dead
+    )
     watched.loops.extend(carrying)
     if (told := await start_feed(stack, served, settings)) is not None:
         watched.feed = told.status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from random import SystemRandom
 
@@ -37,7 +37,6 @@ class Sinking:
         self, settings: Settings, database: Database, keyring: MasterKeyring, *, ids: IdSource, clock: Clock
     ) -> None:
         """Wire; nothing is connected to yet."""
-        self._ids = ids
         self._clock = clock
         outbound = Outbound(settings.outbound)
         files = None if settings.sink_files is None else SinkFiles(settings.sink_files, clock)
@@ -56,9 +55,11 @@ class Sinking:
         )
 
     async def start(
-        self, stack: AsyncExitStack, units: SinkUnits, reader: AuditReader
+        self, stack: AsyncExitStack, units: SinkUnits, reader: AuditReader, *, holder: str, dead: Sequence[str]
     ) -> tuple[list[Loop], SinkCarrier]:
-        """Begin to carry, until ``stack`` ends."""
+        """Begin to carry as ``holder``, until ``stack`` ends; what the ``dead`` held is free at once."""
+        for name in dead:
+            await self.places.free(name)
         carrier = SinkCarrier(
             places=self.places,
             units=units,
@@ -66,7 +67,7 @@ class Sinking:
             destinations=self.destinations,
             vault=self._vault,
             clock=self._clock,
-            holder=self._ids.new("nod"),
+            holder=holder,
             random=SystemRandom(),
         )
         loop = Loop("carry to sinks", carrier.turn, interval_ms=_SINKS_INTERVAL_MS, apart_ms=_SINKS_APART_MS)

@@ -47,6 +47,10 @@ class Waking:
         self._identity = identity = NodeIdentity(
             ids.new("nod"), socket.gethostname(), __version__, settings.staleness_bound_ms, settings.serve_stale
         )
+        self.name = identity.id
+        """This process's own, which no other start of it has."""
+        self.dead: list[str] = []
+        """The processes whose place this one took; filled by ``start``."""
         self.keeper = NodeKeeper(self.nodes, identity, clock)
         self.waker: PostgresWaker | None = None
         if self._shared and not self._on_its_own:
@@ -79,9 +83,9 @@ class Waking:
         ends, after its loops, the process is forgotten.
         """
         if self._shared:
-            await self.keeper.succeed(data_directory.last_node(self._data_dir))
+            self.dead = await self.keeper.succeed(data_directory.last_node(self._data_dir))
         else:
-            await self.keeper.forget_others()
+            self.dead = await self.keeper.forget_others()
         data_directory.name_node(self._data_dir, self._identity.id)
         stack.push_async_callback(self.keeper.leave)
         await self.keeper.turn()

@@ -143,6 +143,10 @@ class SinkPlaces(Protocol):
         """Give a sink back, if ``holder`` has it."""
         ...
 
+    async def free(self, holder: str) -> None:
+        """Give every sink back that ``holder`` has: it is dead."""
+        ...
+
     async def checkpoints(self, workspace_id: str, *, after: int, to: int, limit: int) -> Sequence[KeptCheckpoint]:
         """Return the checkpoints of a size past ``after``, and up to ``to``, the smallest first."""
         ...

@@ -73,20 +73,26 @@ class NodeKeeper:
             self._sweep_at_ms = sent_at_ms + _SWEEP_EVERY_MS
             await self._nodes.sweep()
 
-    async def succeed(self, node_id: str) -> None:
-        """Forget the process ``node_id``, which is known to be dead, if it was one of this machine.
+    async def succeed(self, node_id: str) -> list[str]:
+        """Forget the process ``node_id``, which is known to be dead, if it was one of this machine; return its id then.
 
         A copy of its data directory on another machine proves nothing.
         """
-        for node in await self._nodes.all():
-            if node.identity.id == node_id and node.identity.host == self._identity.host:
-                await self._nodes.leave(node_id)
+        host = self._identity.host
+        return await self._forget(lambda other: other.id == node_id and other.host == host)
 
-    async def forget_others(self) -> None:
-        """Forget every other process: this one holds the only place that any could serve from, so they are dead."""
-        for node in await self._nodes.all():
-            if node.identity.id != self._identity.id:
-                await self._nodes.leave(node.identity.id)
+    async def forget_others(self) -> list[str]:
+        """Forget every other process: this one holds the only place that any could serve from, so they are dead.
+
+        Returns their ids.
+        """
+        return await self._forget(lambda other: other.id != self._identity.id)
+
+    async def _forget(self, is_dead: Callable[[NodeIdentity], bool]) -> list[str]:
+        dead = [node.identity.id for node in await self._nodes.all() if is_dead(node.identity)]
+        for node_id in dead:
+            await self._nodes.leave(node_id)
+        return dead
 
     async def leave(self) -> None:
         """Be forgotten, once nothing is answered any more; without the database it is taken for gone soon."""

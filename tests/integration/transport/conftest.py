@@ -30,6 +30,7 @@ from keystead.transport.http.app import HttpApplication
 from keystead.transport.http.server import HttpServer
 from keystead.transport.http.settings import HttpSettings
 from keystead.transport.listening import Address, TlsFiles
+from tests.web import web_client
 
 SECRET = "acme_live_THISISASECRET"  # what must never come back, nor reach a log
 LOOPBACK = Address("127.0.0.1", 0)
@@ -186,7 +187,7 @@ async def start_http(methods: list[Method], desk: Desk) -> AsyncIterator[StartHt
 
         server = HttpServer(HttpApplication(methods, desk, ready, chosen), chosen)
         port = await server.start()
-        client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        client = web_client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         benches.append(HttpBench(desk, server, port, client, unready))
         return benches[-1]
 

@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from keystead.gen.v1 import keys_pb2
 from keystead.transport.listening import Address, ListenError, TlsFiles
+from tests.web import web_client
 
 SECRET = "acme_live_THISISASECRET"
 GET_KEY = "/keystead.v1.KeyService/GetKey"
@@ -494,7 +495,7 @@ async def test_a_taken_port_is_an_error_that_names_it(http_bench: Any, start_htt
 async def test_ipv6_is_served(start_http: Any) -> None:
     """An IPv6 address can be listened on, and a peer's is told without brackets."""
     bench = await start_http(address=Address("::1", 0))
-    async with httpx2.AsyncClient() as client:
+    async with web_client() as client:
         reply = await client.post(f"http://[::1]:{bench.port}{GET_KEY}", headers=JSON)
     assert reply.status_code == 200
     assert bench.desk.calls[0].peer == "::1"
@@ -503,7 +504,7 @@ async def test_ipv6_is_served(start_http: Any) -> None:
 async def test_tls_is_served(start_http: Any, tls_files: TlsFiles, trusting: ssl.SSLContext) -> None:
     """With a certificate the listener speaks TLS and tells browsers to stay with it."""
     bench = await start_http(tls=tls_files)
-    async with httpx2.AsyncClient(verify=trusting) as client:
+    async with web_client(verify=trusting) as client:
         reply = await client.get(f"https://localhost:{bench.port}/livez")
     assert reply.json() == {"live": True}
     assert reply.headers["strict-transport-security"] == "max-age=31536000"

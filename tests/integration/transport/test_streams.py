@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-import httpx2
 import pytest
 from google.protobuf.message import Message
 
@@ -25,6 +24,7 @@ from keystead.transport.http.settings import HttpSettings
 from keystead.transport.listening import Address
 from keystead.transport.refusals import Refusal
 from tests.streams import HTTP_STREAMS, StreamClient, StreamRefusedError
+from tests.web import web_client
 
 LOOPBACK = Address("127.0.0.1", 0)
 SECRET = "acme_live_THISISASECRET"  # what must never come back
@@ -358,7 +358,7 @@ async def test_without_a_dispatcher_for_streams_there_are_none(tap: Tap, way: st
 async def test_a_packing_that_nobody_knows_is_named(start: Start, packed: str) -> None:
     """A stream's request that is packed in an unknown way is refused before anybody unpacks it."""
     client = await start("connect+json")
-    async with httpx2.AsyncClient(base_url=client.http_url) as http:
+    async with web_client(base_url=client.http_url) as http:
         headers = {"content-type": "application/connect+json", packed: "zstd"}
         got = await http.post(TAIL.path, content=b"", headers=headers)
     assert got.status_code == 415

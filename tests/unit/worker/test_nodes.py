@@ -175,10 +175,10 @@ async def test_a_dead_process_of_this_machine_is_forgotten_and_no_other() -> Non
     process = Process()
     await process.keeper.turn()
     stranger = NodeKeeper(process.register, replace(ME, id="nod_2", host="elsewhere"), process.clock)
-    await stranger.succeed(ME.id)
+    assert await stranger.succeed(ME.id) == []
     assert ME.id in process.register.seen
     heir = NodeKeeper(process.register, replace(ME, id="nod_3"), process.clock)
-    await heir.succeed("")
+    assert await heir.succeed("") == []
     assert ME.id in process.register.seen
-    await heir.succeed(ME.id)
+    assert await heir.succeed(ME.id) == [ME.id]
     assert process.register.seen == {}

@@ -212,6 +212,12 @@ class MemorySinkPlaces:
             if stored is not None and stored.holder == holder:
                 sinks[sink_id] = replace(stored, holder="", held_until_ms=0)
 
+    async def free(self, holder: str) -> None:
+        """Give every sink back that ``holder`` has: it is dead."""
+        async with self._sinks() as sinks:
+            its = {name: stored for name, stored in sinks.items() if stored.holder == holder}
+            sinks |= {name: replace(stored, holder="", held_until_ms=0) for name, stored in its.items()}
+
     async def checkpoints(self, workspace_id: str, *, after: int, to: int, limit: int) -> Sequence[KeptCheckpoint]:
         """Return the checkpoints of a size past ``after``, and up to ``to``: here at most the last one."""
         kept = self._store.committed.checkpoints.get(workspace_id)

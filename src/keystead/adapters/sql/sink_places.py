@@ -89,6 +89,10 @@ class SqlSinkPlaces:
         held = update(_SINKS).where(_SINKS.c.id == sink_id, _SINKS.c.holder == holder)
         await self._write(held.values(holder="", held_until_ms=0))
 
+    async def free(self, holder: str) -> None:
+        """Give every sink back that ``holder`` has: it is dead."""
+        await self._write(update(_SINKS).where(_SINKS.c.holder == holder).values(holder="", held_until_ms=0))
+
     async def checkpoints(self, workspace_id: str, *, after: int, to: int, limit: int) -> Sequence[KeptCheckpoint]:
         """Return the checkpoints of a size past ``after``, and up to ``to``, the smallest first."""
         size = _CHECKPOINTS.c.size
