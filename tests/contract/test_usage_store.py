@@ -259,7 +259,7 @@ def totals_of(calls: list[Call]) -> KeyTotals:
     )
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 60), max_size=4))
 async def test_sums_are_those_of_an_independent_recount(store: Store, seed: int, cuts: list[int]) -> None:
     """However verdicts are cut into stretches, every sum by every group and filter is what a recount gives."""

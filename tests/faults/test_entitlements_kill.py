@@ -24,7 +24,7 @@ async def test_kill_9_between_sending_and_acknowledging(
     server = servers.start(**database)
     usage = PastUsage(server)
     with receiver() as service:
-        # An answer may take far longer than killing does; a dead sender's place is free after twice that.
+        # An answer may take far longer than killing does.
         server.settings |= service.settings | {"entitlements_timeout_ms": 3_000}
         for _ in range(ROUNDS):
             server.stop()

@@ -31,7 +31,7 @@ from tests.services import PrivatePostgres
 
 RETRY = "the-same-idempotency-key-each-time"
 SIGNED = {"url": "https://audit.invalid/", "signed": True}
-MANY = 12
+MANY = 6
 """Keys of one owner; half of them are leaked."""
 
 SAMPLES = 2
