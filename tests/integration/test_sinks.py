@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from keystead.transport.services.sinks import TRIALS_OF_ONE_MAX
 from tests.clients import Client, client_for
 from tests.polling import always, eventually
 from tests.servers import KeysteadServer, ServerFarm
@@ -211,6 +213,25 @@ async def test_a_sink_is_tried_out(server: KeysteadServer, service: RunningAudit
         tried = (await client.call("TestSink", sink_id=made.id)).must()
         assert (tried.delivered, tried.http_status) == (False, 401)
         assert "is wrong" in tried.error
+
+
+async def test_trying_out_takes_no_room_from_other_calls(server: KeysteadServer, service: RunningAuditLog) -> None:
+    """While a service hangs, two tests of a workspace are under way at most; afterwards there is room again."""
+    async with client_for(server, "json", server.management_key) as client:
+        fields = to(service, state="PAUSED", http={"timeout": timedelta(seconds=2)})
+        made = (await client.call("CreateSink", sink=fields)).must()
+        await service.misbehave(f"hang={TRIALS_OF_ONE_MAX}")
+        trials = [asyncio.create_task(client.call("TestSink", sink_id=made.sink.id)) for _ in range(TRIALS_OF_ONE_MAX)]
+
+        async def under_way() -> bool:
+            return bool((await service.report())["received"] == TRIALS_OF_ONE_MAX)
+
+        await eventually(under_way, within_s=10)
+        refused = await client.call("TestSink", sink_id=made.sink.id)
+        assert (refused.status, refused.reason) == ("UNAVAILABLE", "OVERLOADED")
+        for tried in await asyncio.gather(*trials):
+            assert "no answer within 2 s" in tried.must().error
+        assert (await client.call("TestSink", sink_id=made.sink.id)).must().delivered
 
 
 async def test_sinks_begin_where_they_are_told(server: KeysteadServer, service: RunningAuditLog) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from keystead.gen.v1 import sinks_pb2
 from keystead.kernel.clock import Clock
 from keystead.kernel.errors import KeysteadError, invalid
@@ -15,6 +19,7 @@ from keystead.sinks.ports import Delivery, Destinations, Reception
 from keystead.sinks.service import Replay, SinkService, Start
 from keystead.tenants.model import Environment
 from keystead.transport.context import Context
+from keystead.transport.errors import OverloadedError
 from keystead.transport.services import conversions
 from keystead.transport.services.sink_messages import draft_of, sink_message
 
@@ -88,6 +93,11 @@ class SinkHandlers:
         return sinks_pb2.ReplaySinkResponse(sink=await _message(context, sink))
 
 
+TRIALS_MAX = 32
+TRIALS_OF_ONE_MAX = 2
+"""So many tests are under way at once, of all workspaces and of one: a service that hangs takes no room for calls."""
+
+
 class SinkTrialHandlers:
     """Serves ``TestSink``, which asks somebody else and so holds no unit of work meanwhile."""
 
@@ -100,6 +110,7 @@ class SinkTrialHandlers:
         self._destinations = destinations
         self._ids = ids
         self._clock = clock
+        self._under_way: Counter[str] = Counter()
 
     async def test_sink(self, caller: Principal, request: sinks_pb2.TestSinkRequest) -> sinks_pb2.TestSinkResponse:
         """Send one event that is none of the log's, and say what was answered."""
@@ -108,13 +119,24 @@ class SinkTrialHandlers:
         async with self._units.read(caller.scope) as unit:
             sink = await self._sinks.get(unit, caller.workspace_id, sink_id)
         began_ms = self._clock.monotonic_ms()
-        delivery = await self._sent(sink)
+        with self._room_for(caller.workspace_id):
+            delivery = await self._sent(sink)
         return sinks_pb2.TestSinkResponse(
             delivered=delivery.reception is Reception.ACCEPTED,
             http_status=delivery.http_status,
             error=delivery.reason,
             took=conversions.span_us((self._clock.monotonic_ms() - began_ms) * 1_000),
         )
+
+    @contextmanager
+    def _room_for(self, workspace_id: str) -> Iterator[None]:
+        if self._under_way[workspace_id] >= TRIALS_OF_ONE_MAX or self._under_way.total() >= TRIALS_MAX:
+            raise OverloadedError("As many sinks are being tested as may be at once; try again.")
+        self._under_way[workspace_id] += 1
+        try:
+            yield
+        finally:
+            self._under_way -= Counter((workspace_id,))  # without those that are at nothing
 
     async def _sent(self, sink: Sink) -> Delivery:
         if sink.kind not in self._destinations.kinds():
